@@ -1,0 +1,53 @@
+"""Errors that a user can act on. Each carries the exit code that the command line returns.
+
+The message of every error is one line: what is wrong, where, and what to do about it.
+
+| code | class               | meaning                                              |
+|------|---------------------|------------------------------------------------------|
+| 1    | BrgSAError          | anything else, for example an output that cannot be written |
+| 2    | UsageError          | an option, a name or a list that makes no sense      |
+| 3    | InputError          | a scan or a table that cannot be read or used        |
+| 4    | SetupError          | weights or packages are missing or damaged           |
+| 5    | OutOfMemoryError    | the machine or the accelerator has too little memory |
+| 6    | SomeCasesFailed     | a batch ended, but some cases are in `failures.csv`  |
+| 130  | (KeyboardInterrupt) | cancelled                                            |
+"""
+
+
+class BrgSAError(Exception):
+    """Base of all errors with a one-line message for the user."""
+
+    exit_code = 1
+
+
+class UsageError(BrgSAError):
+    """An option, a name or a list that makes no sense."""
+
+    exit_code = 2
+
+
+class InputError(BrgSAError):
+    """A scan or a table that cannot be read or used."""
+
+    exit_code = 3
+
+
+class SetupError(BrgSAError):
+    """Weights or packages are missing or damaged."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(BrgSAError):
+    """The machine or the accelerator has too little memory."""
+
+    exit_code = 5
+
+
+class SomeCasesFailed(BrgSAError):
+    """A batch ended, but some of its cases failed."""
+
+    exit_code = 6
+
+
+CANCELLED_EXIT_CODE = 130

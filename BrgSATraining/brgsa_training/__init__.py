@@ -1,0 +1,1 @@
+"""BrgSA training: summarize reports, pretrain with the knowledge bank, evaluate on benchmarks."""
