@@ -9,7 +9,7 @@ The message of every error is one line: what is wrong, where, and what to do abo
 | 3    | InputError          | a scan or a table that cannot be read or used        |
 | 4    | SetupError          | weights or packages are missing or damaged           |
 | 5    | OutOfMemoryError    | the machine or the accelerator has too little memory |
-| 6    | SomeCasesFailed     | a batch ended, but some cases are in `failures.csv`  |
+| 6    | CasesFailedError    | a batch ended, but some cases are in `failures.csv`  |
 | 130  | (KeyboardInterrupt) | cancelled                                            |
 """
 
@@ -44,7 +44,7 @@ class OutOfMemoryError(BrgSAError):
     exit_code = 5
 
 
-class SomeCasesFailed(BrgSAError):
+class CasesFailedError(BrgSAError):
     """A batch ended, but some of its cases failed."""
 
     exit_code = 6
