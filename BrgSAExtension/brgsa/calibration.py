@@ -1,8 +1,8 @@
 """Thresholds and probabilities that travel with a weights folder, in `calibration.json`.
 
-The scores of the model are cosines; they mean something across scans of one abnormality, not across abnormalities. A
-calibration gives, for one abnormality as it was scored (prompt text, prompt style, score kind), the threshold above which
-a scan counts as positive and a monotone map from the score to a probability. It is fitted by
+The scores of the model are cosines; they mean something across scans of one abnormality, not across abnormalities.
+A calibration gives, for one abnormality as it was scored (prompt text, prompt style, score kind), the threshold above
+which a scan counts as positive and a monotone map from the score to a probability. It is fitted by
 `brgsa-training calibrate` on a named set and is valid for scans like those of that set.
 
     {"version": 1,
