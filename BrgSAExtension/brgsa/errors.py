@@ -51,3 +51,8 @@ class CasesFailedError(BrgSAError):
 
 
 CANCELLED_EXIT_CODE = 130
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, cut to a length that fits into one of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

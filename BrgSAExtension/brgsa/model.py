@@ -1,4 +1,4 @@
-"""The BrgSA model: a chest CT and a sentence meet in one embedding space, bridged by a bank of knowledge (arXiv 2501.03565).
+"""The BrgSA model: chest CT and sentences in one embedding space, bridged by a bank of knowledge (arXiv 2501.03565).
 
     volume  -> VisionTransformer3D -> v ----------> cos(v, t)      direct score
                                       |
@@ -17,8 +17,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
 
@@ -71,7 +71,7 @@ class BrgSAConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-# ---------------------------------------------------------------------------------------------------------------- vision
+# --------------------------------------------------------------------------------------------------------------- vision
 
 
 class Attention(nn.Module):
@@ -180,7 +180,7 @@ def sine_position_table(grid: tuple[int, int, int], width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), rows.float()])
 
 
-# ------------------------------------------------------------------------------------------------------------------ text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 class TextEncoder(nn.Module):
@@ -202,7 +202,7 @@ class TextEncoder(nn.Module):
         return (summed * attention_mask[..., None].to(summed.dtype)).sum(1) / self.divisor
 
 
-# ------------------------------------------------------------------------------------------------------------------ bank
+# ----------------------------------------------------------------------------------------------------------------- bank
 
 
 class CrossModalKnowledgeBank(nn.Module):
@@ -220,7 +220,7 @@ class CrossModalKnowledgeBank(nn.Module):
         return self.weights(embedding) @ self.rows
 
 
-# ----------------------------------------------------------------------------------------------------------------- model
+# ---------------------------------------------------------------------------------------------------------------- model
 
 
 @dataclass

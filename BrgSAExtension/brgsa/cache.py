@@ -1,0 +1,102 @@
+"""Embeddings kept on disk, so that a scan or a sentence is encoded once."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from brgsa.errors import BrgSAError
+from brgsa.files import atomic_path
+
+log = logging.getLogger(__name__)
+
+SIZE_LIMIT = 200_000_000  # bytes; an embedding of the released model has 3 kB, so about 60,000 of them
+
+
+def cache_folder() -> Path:
+    """The folder that BRGSA_CACHE names, else the platform's usual one for this user."""
+    if named := os.environ.get("BRGSA_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "brgsa" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "brgsa"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "brgsa"
+
+
+class EmbeddingCache:
+    """float32 vectors by key, the least recently used removed when the folder passes its size limit.
+
+    A cache that cannot be written costs time, never a result: the first failure is logged and the rest is silent.
+
+    Args:
+        folder: where the files lie; the user's cache folder by default.
+        size_limit: bytes.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None = None, size_limit: int = SIZE_LIMIT):
+        self.folder = Path(folder) if folder else cache_folder() / "embeddings"
+        self.size_limit = size_limit
+        self._size: int | None = None
+        self._failed = False
+
+    def get(self, key: str) -> np.ndarray | None:
+        """The vector stored under `key`, or None. A damaged file counts as none and is removed."""
+        path = self._path(key)
+        try:
+            vector = np.load(path, allow_pickle=False)
+            os.utime(path)
+            return vector
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+
+    def put(self, key: str, vector: np.ndarray) -> None:
+        """Store a vector under `key`."""
+        path = self._path(key)
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.save(file, np.asarray(vector, np.float32), allow_pickle=False)
+            self._size = self._files_size() if self._size is None else self._size + path.stat().st_size
+            if self._size > self.size_limit:
+                self._shrink()
+        except (BrgSAError, OSError) as error:
+            if not self._failed:
+                log.warning("embeddings are not cached: %s", error)
+            self._failed = True
+
+    def clear(self) -> int:
+        """Remove every stored vector; return how many there were."""
+        files = self._files()
+        for path in files:
+            path.unlink(missing_ok=True)
+        self._size = 0
+        return len(files)
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.npy"
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.glob("*/*.npy") if not path.name.startswith(".")]
+
+    def _files_size(self) -> int:
+        return sum(path.stat().st_size for path in self._files())
+
+    def _shrink(self) -> None:
+        """Remove the oldest files until a tenth of the limit is free again."""
+        files = sorted(self._files(), key=lambda path: path.stat().st_mtime)
+        size = sum(path.stat().st_size for path in files)
+        for path in files:
+            if size <= 0.9 * self.size_limit:
+                break
+            size -= path.stat().st_size
+            path.unlink(missing_ok=True)
+        self._size = size
