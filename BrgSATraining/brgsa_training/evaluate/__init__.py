@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks, two protocols (`paper` as released, `honest` by default), retrieval and the modality gap."""
