@@ -1,0 +1,140 @@
+"""Reading NRRD and MetaImage through SimpleITK, and keeping SimpleITK quiet."""
+
+import functools
+import math
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from brgsa.errors import InputError
+from brgsa.stored import Source, file_size, open_file, require_plausible_size, require_three_axes, to_hu
+
+_IO = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
+_NAME = {"nrrd": "NRRD", "metaimage": "MetaImage"}
+_HEADER_LIMIT = 1 << 18
+
+
+@functools.cache
+def quiet_simpleitk() -> ModuleType:
+    """Import SimpleITK with its warnings off: what matters in them becomes a message or a finding."""
+    import SimpleITK as sitk  # noqa: N813 (its customary name)
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
+
+
+def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
+    """Read a NRRD ("nrrd") or MetaImage ("metaimage") file: voxels (stored axes, int16 or float32 HU) and their source.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or not one 3-D volume of single numbers.
+    """
+    sitk = quiet_simpleitk()
+    fields = _header_fields(path, kind)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_IO[kind])
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _damaged(path, kind) from error
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path}: has {reader.GetNumberOfComponents()} numbers per voxel (colour or vectors); give the CT itself.")
+    shape, messages = require_three_axes(path, tuple(int(length) for length in reader.GetSize()))
+    _require_data(path, kind, fields, reader)
+    try:
+        image = reader.Execute()
+        voxels = sitk.GetArrayFromImage(image).reshape(shape[::-1]).transpose(2, 1, 0)
+    except RuntimeError as error:
+        raise _damaged(path, kind) from error
+    if voxels.dtype.kind not in "iuf":
+        raise InputError(f"{path}: has {voxels.dtype} voxels; give the CT itself, with one number in HU per voxel.")
+    axes = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(axes, axes)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    known = bool(fields.keys() & {"space", "space dimension", "transformmatrix", "orientation", "rotation"})
+    source = Source(
+        path=path,
+        format=kind,
+        stored_shape=shape,
+        stored_affine=affine,
+        stored_dtype=voxels.dtype.name,
+        orientation_known=known,
+        messages=messages,
+    )
+    return to_hu(voxels, 1.0, 0.0), source
+
+
+def _damaged(path: Path, kind: str) -> InputError:
+    return InputError(f"{path}: is a damaged {_NAME[kind]} file, cut short or with a bad header; copy or export it again.")
+
+
+def _header_fields(path: Path, kind: str) -> dict[str, str]:
+    """Read the text header: lower-case field names and their values.
+
+    Raises:
+        InputError: the file does not start as this format does, or a spacing is zero or negative.
+    """
+    file_size(path)
+    with open_file(path) as file:
+        head = file.read(_HEADER_LIMIT)
+    if kind == "nrrd":
+        if not head.startswith(b"NRRD000"):
+            raise InputError(f"{path}: is not a NRRD file, whatever its name says; give a NIfTI, NRRD, MetaImage or DICOM scan.")
+        head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+        pairs = re.findall(r"^([^:=#\n]+):=?[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
+    else:
+        head = re.split(rb"(?<=\n)(?=ElementDataFile)", head, maxsplit=1)
+        head = head[0] + (head[1].split(b"\n", 1)[0] if len(head) > 1 else b"")
+        pairs = re.findall(r"^([A-Za-z]+)[ \t]*=[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
+        if not {"ndims", "elementdatafile"} <= {name.lower() for name, _ in pairs}:
+            raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a NIfTI, NRRD, MetaImage or DICOM scan.")
+    fields = {name.strip().lower(): value.strip() for name, value in pairs}
+    for name in ("spacings", "elementspacing"):
+        _require_spacing(path, fields.get(name, ""))
+    return fields
+
+
+def _require_spacing(path: Path, text: str) -> None:
+    for word in text.split():
+        try:
+            good = math.isfinite(float(word)) and float(word) > 0
+        except ValueError:
+            good = False
+        if not good:
+            raise InputError(f"{path}: the header gives the spacing {text!r}; correct it and save the scan again.")
+
+
+def _require_data(path: Path, kind: str, fields: dict[str, str], reader) -> None:
+    """Compare what the header promises with what the data file holds.
+
+    Raises:
+        InputError: the data file is missing, lies outside plain files, or is too small.
+    """
+    sitk = quiet_simpleitk()
+    bits = np.dtype(_numpy_name(sitk.GetPixelIDValueAsString(reader.GetPixelID()))).itemsize
+    claimed = math.prod(int(length) for length in reader.GetSize()) * bits
+    if kind == "nrrd":
+        name = fields.get("data file", fields.get("datafile"))
+        compressed = fields.get("encoding", "raw").lower() != "raw"
+    else:
+        name = fields["elementdatafile"]
+        name = None if name.upper() == "LOCAL" else name
+        compressed = fields.get("compresseddata", "false").lower().startswith(("t", "1"))
+    if name is not None and ("%" in name or name.upper().startswith("LIST")):
+        raise InputError(f"{path}: keeps its voxels in a list of files; save it as one .nrrd or .nii.gz file.")
+    data = path if name is None else path.parent / name
+    if not data.is_file():
+        raise InputError(f"{path}: its voxels should be in {data}, which is not there; copy both files together.")
+    require_plausible_size(path, claimed, file_size(data), compressed)
+
+
+def _numpy_name(pixel_type: str) -> str:
+    """Turn SimpleITK's "16-bit signed integer" into "int16"."""
+    bits = re.search(r"\d+", pixel_type)
+    kind = "float" if "float" in pixel_type else "uint" if "unsigned" in pixel_type else "int"
+    return kind + (bits.group() if bits else "8")
