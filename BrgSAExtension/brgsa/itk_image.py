@@ -41,7 +41,7 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     except RuntimeError as error:
         raise _damaged(path, kind) from error
     if reader.GetNumberOfComponents() != 1:
-        raise InputError(f"{path}: has {reader.GetNumberOfComponents()} numbers per voxel (colour or vectors); give the CT itself.")
+        raise InputError(f"{path}: has several numbers per voxel (colour or vectors); give the CT itself.")
     shape, messages = require_three_axes(path, tuple(int(length) for length in reader.GetSize()))
     _require_data(path, kind, fields, reader)
     try:
@@ -70,7 +70,7 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
 
 
 def _damaged(path: Path, kind: str) -> InputError:
-    return InputError(f"{path}: is a damaged {_NAME[kind]} file, cut short or with a bad header; copy or export it again.")
+    return InputError(f"{path}: is a damaged {_NAME[kind]} file (cut short, or a bad header); copy or export it again.")
 
 
 def _header_fields(path: Path, kind: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ def _header_fields(path: Path, kind: str) -> dict[str, str]:
         head = file.read(_HEADER_LIMIT)
     if kind == "nrrd":
         if not head.startswith(b"NRRD000"):
-            raise InputError(f"{path}: is not a NRRD file, whatever its name says; give a NIfTI, NRRD, MetaImage or DICOM scan.")
+            raise InputError(f"{path}: is not a NRRD file, whatever its name says; give a CT scan.")
         head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
         pairs = re.findall(r"^([^:=#\n]+):=?[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
     else:
@@ -92,7 +92,7 @@ def _header_fields(path: Path, kind: str) -> dict[str, str]:
         head = head[0] + (head[1].split(b"\n", 1)[0] if len(head) > 1 else b"")
         pairs = re.findall(r"^([A-Za-z]+)[ \t]*=[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
         if not {"ndims", "elementdatafile"} <= {name.lower() for name, _ in pairs}:
-            raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a NIfTI, NRRD, MetaImage or DICOM scan.")
+            raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a CT scan.")
     fields = {name.strip().lower(): value.strip() for name, value in pairs}
     for name in ("spacings", "elementspacing"):
         _require_spacing(path, fields.get(name, ""))

@@ -107,7 +107,7 @@ def _header(path: Path, stream: BinaryIO):
         if length == 540 and raw[4:8] == b"n+2\0":
             raw += _read(path, stream, 540 - 348)
             return nibabel.Nifti2Header(raw, endianness=order, check=False), 540
-    raise InputError(f"{path}: is not a NIfTI file, whatever its name says; give a NIfTI, NRRD, MetaImage or DICOM scan.")
+    raise InputError(f"{path}: is not a NIfTI file, whatever its name says; give a CT scan.")
 
 
 def _dtype(path: Path, header) -> np.dtype:
@@ -149,7 +149,7 @@ def _scaling(path: Path, header) -> tuple[float, float]:
     if slope == 0 or math.isnan(slope):  # the NIfTI way to say that values are stored as they are
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise InputError(f"{path}: the rescaling in the header ({slope}, {intercept}) is damaged; export the scan again.")
+        raise InputError(f"{path}: the rescaling in the header ({slope}, {intercept}) is damaged; export it again.")
     return slope, intercept
 
 

@@ -123,7 +123,7 @@ def require_plausible_size(path: Path, claimed: int, available: int, compressed:
 
 
 def to_hu(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Apply the rescaling once: int16 where all values are whole and fit, else float32. May reuse the memory of `stored`."""
+    """Apply the rescaling once: int16 where all values are whole and fit, else float32. May reuse `stored`."""
     if stored.dtype.kind in "iu" and slope == 1 and float(intercept).is_integer():
         low, high = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept)
         if low >= -32768 and high <= 32767:
@@ -166,8 +166,8 @@ def require_three_axes(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, i
     while len(kept) > 3 and kept[-1] == 1:
         kept = kept[:-1]
     if len(kept) > 3:
-        raise InputError(f"{path}: has {len(kept)} axes ({text}), a series in time or channels; extract one 3-D volume.")
+        raise InputError(f"{path}: has {len(kept)} axes ({text}): time or channels; extract one 3-D volume.")
     if len(kept) < 3 or min(kept) < 2:
-        raise InputError(f"{path}: is not a volume (its size is {text}); give a 3-D scan of at least 2 voxels per axis.")
+        raise InputError(f"{path}: is not a volume (its size is {text}); give a 3-D scan, at least 2 voxels per axis.")
     message = (f"the {len(shape)}-D image ({text}) holds a single volume, which was used",)
     return kept, (message if len(shape) > 3 else ())

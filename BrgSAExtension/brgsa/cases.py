@@ -1,0 +1,156 @@
+"""Finding the scans to work on: files, DICOM folders, folder trees and CSV tables become a list of cases."""
+
+import csv
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from brgsa.dicom import folder_files, read_header
+from brgsa.errors import InputError
+from brgsa.stored import EXTENSIONS, file_format, unreadable
+
+_LONGEST_NAME = 80
+_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to work on. `name` is unique among its list and safe as a folder name on every system."""
+
+    name: str
+    path: Path
+    series: str | None = None
+
+
+def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
+    """Expand inputs into cases, in the order of the inputs and of the paths within each; every scan comes once.
+
+    An input is an image file, a DICOM folder or file, a folder tree of any of these, or a CSV with a `path` column
+    (relative to the CSV's folder) and optional `case` and `series` columns. A single-slice DICOM file stands for its
+    series. Hidden files are passed over. Voxels are not read, and paths in a CSV are not looked at, so that one wrong
+    row fails as one case.
+
+    Names come from file and folder names; where two cases would share one, the parent folders' names are put before it.
+
+    Raises:
+        InputError: an input does not exist, a folder holds no images, or a CSV cannot be used.
+    """
+    found: dict[tuple[Path, str | None], Case] = {}
+    for given in inputs:
+        for case in _expand(Path(given)):
+            found.setdefault((case.path.absolute(), case.series), case)
+    return _with_unique_names(list(found.values()))
+
+
+def safe_name(text: str) -> str:
+    """Turn a text into a folder name: letters, digits, dot, dash and underscore, its last 80 characters at most."""
+    kept = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")[-_LONGEST_NAME:].lstrip("._")
+    return f"{kept}_" if kept.split(".")[0].lower() in _WINDOWS_DEVICES else kept or "case"
+
+
+def _expand(path: Path) -> list[Case]:
+    if path.is_dir():
+        cases = _tree(path)
+        if not cases:
+            raise InputError(f"{path}: the folder holds no CT; give one with NIfTI, NRRD, MetaImage or DICOM files.")
+        return cases
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; check the spelling.")
+    if path.suffix.lower() == ".csv":
+        return _table(path)
+    if file_format(path) == "dicom":
+        header = read_header(path)
+        if header is not None and header.frames == 1:
+            return [Case("", path.parent, header.uid)]
+    return [Case("", path)]
+
+
+def _tree(top: Path) -> list[Case]:
+    """Find image files and DICOM folders below a folder. One DICOM folder is one case, whatever series it holds."""
+    cases = []
+    for folder, subfolders, _ in os.walk(top):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        dicom = False
+        for path in folder_files(Path(folder)):
+            extension = _extension(path)
+            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and _is_dicom(path)):
+                dicom = True
+            elif extension:
+                cases.append(Case("", path))
+        if dicom:
+            cases.append(Case("", Path(folder)))
+    return cases
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.name.upper() != "DICOMDIR" and file_format(path) == "dicom"
+
+
+def _extension(path: Path) -> str:
+    """Return the known image extension of a file, or an empty text."""
+    return max((end for end in EXTENSIONS if path.name.lower().endswith(end)), key=len, default="")
+
+
+def _table(path: Path) -> list[Case]:
+    """Read a CSV with a `path` column; `case` and `series` are optional."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a UTF-8 CSV table; save it as CSV UTF-8.") from error
+    if "path" not in columns:
+        listed = ", ".join(columns) or "none"
+        raise InputError(f"{path}: has no column named path (its columns: {listed}); add it to the first line.")
+    if not rows:
+        raise InputError(f"{path}: has no rows below its first line; add one row per scan.")
+    cases, seen = [], {}
+    for line, row in rows:
+        text, name = (row["path"] or "").strip(), (row.get("case") or "").strip()
+        if not text:
+            raise InputError(f"{path}: line {line} has an empty path; fill it in or remove the line.")
+        name = safe_name(name) if name else ""
+        if name and seen.setdefault(name.casefold(), line) != line:
+            raise InputError(f"{path}: line {line} repeats the case {name} of line {seen[name.casefold()]}; rename it.")
+        cases.append(Case(name, path.parent / text, (row.get("series") or "").strip() or None))
+    return cases
+
+
+def _with_unique_names(cases: list[Case]) -> list[Case]:
+    """Name each case by as few of its last path parts as tell it from the others; a short hash where none do."""
+    depth = [1] * len(cases)
+    while True:
+        names = [case.name or _name(case, parts) for case, parts in zip(cases, depth, strict=True)]
+        groups = defaultdict(list)
+        for at, name in enumerate(names):
+            groups[name.casefold()].append(at)
+        deeper = [
+            at
+            for group in groups.values()
+            if len(group) > 1
+            for at in group
+            if not cases[at].name and depth[at] < len(cases[at].path.absolute().parts) - 1
+        ]
+        if not deeper:
+            break
+        for at in deeper:
+            depth[at] += 1
+    for group in groups.values():
+        for at in group if len(group) > 1 else []:
+            case = cases[at]
+            key = f"{case.path.absolute()}\n{case.series or ''}".encode("utf-8", "surrogateescape")
+            names[at] = f"{_name(case, 1) if not case.name else case.name}-{sha256(key).hexdigest()[:8]}"
+    return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
+
+
+def _name(case: Case, parts: int) -> str:
+    path = case.path.absolute()
+    last = path.name[: len(path.name) - len(_extension(path))]
+    return safe_name("_".join([*path.parts[1:][-parts:-1], last]))
