@@ -154,7 +154,7 @@ class AbnormalityList(Sequence):
         hint = abnormality_files.closest(text, _preset_paths())
         raise UsageError(
             f'no abnormality preset or file called "{shorten(text)}"{hint}. Presets: {", ".join(_preset_paths())}. '
-            f'Files end in {", ".join(abnormality_files.FORMATS)}. Names are separated by ";", and a single name ends in ";".'
+            f'Files end in {", ".join(abnormality_files.FORMATS)}. Names need a ";", even one: "Mass;".'
         )
 
     @classmethod
@@ -211,8 +211,9 @@ def describe_presets() -> list[dict[str, Any]]:
 
 
 def describe(abnormalities: AbnormalityList) -> list[dict[str, Any]]:
-    """Return one row per abnormality: `name`, `group`, `prompts`, `model_reads`, `negative_prompts`, `codes`, `threshold`.
+    """Return one row per abnormality.
 
+    The columns are `name`, `group`, `prompts`, `model_reads`, `negative_prompts`, `codes` and `threshold`.
     `model_reads` are the prompts after the released text cleaning. All but `threshold` are text; several prompts are
     joined by " | ".
     """
@@ -288,8 +289,8 @@ def _checked(value: Any, what: str, name: str) -> str:
             f'write a phrase such as "There is {shorten(prompt)}"'
         )
     raise UsageError(
-        f'{start} reaches the model as "{shorten(read)}": the released text cleaning keeps only ASCII letters and digits '
-        "and no sentence of one word; write an English phrase"
+        f'{start} reaches the model as "{shorten(read)}": the released text cleaning keeps only ASCII letters and '
+        "digits and no sentence of one word; write an English phrase"
     )
 
 

@@ -124,7 +124,7 @@ class PromptTokenizer:
                 end = pieces.offsets[self.max_length - 3][1]
                 lines.append(
                     f'prompt "{shorten(text)}" has {len(pieces.ids)} word pieces and is cut to {self.max_length - 2}, '
-                    f'after "{cleaned[max(0, end - 30) : end]}"'
+                    f'after "… {" ".join(cleaned[:end].split()[-4:])}"'
                 )
             unknown = [
                 cleaned[start:end]
