@@ -287,7 +287,8 @@ def normal_text(**kwargs):
     return st.text(letters, min_size=1, max_size=30, **kwargs).map(lambda text: " ".join(text.split()))
 
 
-names = normal_text().map(lambda text: f"{text} mass")
+# Two words at the end, so that a full stop in the odd part cannot leave a name of one word, which is refused.
+names = normal_text().map(lambda text: f"{text} lung mass")
 sentences = normal_text().map(lambda text: f"A chest with {text}")
 labels = normal_text().filter(bool)
 codes = st.fixed_dictionaries(
