@@ -1,0 +1,170 @@
+"""The sheet on which a phantom is painted: HU on a grid, in the patient's own millimetres.
+
+Shapes are continuous functions of position. A voxel on an edge receives the share of the shape that it holds, so thin
+structures fade on coarse grids as they do in thick slices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from brgsa_training.phantom.grid import Grid
+
+Point = Sequence[float]
+Box = tuple[slice, slice, slice]
+AIR_HU = -1000.0
+# A voxel belongs to a mask when at least half of it is filled.
+MASK_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the patient lies in the field: position in mm = turn(patient mm * scale) + shift, turned about Superior."""
+
+    turn: float
+    scale: tuple[float, float, float]
+    shift: tuple[float, float, float]
+
+
+@dataclass
+class Canvas:
+    """HU (float32, axes Left, Posterior, Superior) of the part of a grid that holds the body.
+
+    x, y have shape (X, Y, 1) and z (1, 1, Z): patient mm, so a function of (x, y) costs two dimensions only.
+    """
+
+    grid: Grid
+    pose: Pose
+    half_width: Point
+    keep_masks: bool = False
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.region = self._index_box((0, 0, 0), self.half_width, (slice(0, n) for n in self.grid.shape))
+        gx, gy, gz = (axis[part] for axis, part in zip(self.grid.axes, self.region, strict=True))
+        cos, sin = np.cos(self.pose.turn), np.sin(self.pose.turn)
+        dx, dy = (gx - self.pose.shift[0])[:, None, None], (gy - self.pose.shift[1])[None, :, None]
+        self.x = ((cos * dx + sin * dy) / self.pose.scale[0]).astype(np.float32)
+        self.y = ((cos * dy - sin * dx) / self.pose.scale[1]).astype(np.float32)
+        self.z = ((gz - self.pose.shift[2]) / self.pose.scale[2])[None, None, :].astype(np.float32)
+        self.shape = (self.x.shape[0], self.y.shape[1], self.z.shape[2])
+        self.edge = float(np.mean(self.grid.spacing))
+        self.hu = np.full(self.shape, AIR_HU, np.float32)
+        self.everything: Box = tuple(slice(0, n) for n in self.shape)
+
+    def _index_box(self, center: Point, half_width: Point, limits) -> Box:
+        """Grid indices of a box given in patient mm, cut at `limits`."""
+        cos, sin = abs(np.cos(self.pose.turn)), abs(np.sin(self.pose.turn))
+        scaled = [c * s for c, s in zip(center, self.pose.scale, strict=True)]
+        reach = [h * s for h, s in zip(half_width, self.pose.scale, strict=True)]
+        turn_sin = np.sin(self.pose.turn)
+        middle = (cos * scaled[0] - turn_sin * scaled[1], cos * scaled[1] + turn_sin * scaled[0], scaled[2])
+        reach = (cos * reach[0] + sin * reach[1], cos * reach[1] + sin * reach[0], reach[2])
+        box = []
+        for axis, limit in enumerate(limits):
+            step, first = self.grid.spacing[axis], self.grid.axes[axis][0]
+            position = (middle[axis] + self.pose.shift[axis] - first) / step
+            low, high = int(position - reach[axis] / step) - 1, int(position + reach[axis] / step) + 3
+            low, high = max(low, limit.start), min(high, limit.stop)
+            box.append(slice(low, max(low, high)))
+        return tuple(box)
+
+    def box(self, center: Point, half_width: Point) -> Box:
+        """Canvas indices of a box in patient mm; empty where it lies outside the canvas."""
+        whole = self._index_box(center, half_width, self.region)
+        return tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(whole, self.region, strict=True))
+
+    def coordinates(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Patient mm of a box: x and y of shape (x, y, 1), z of shape (1, 1, z)."""
+        return self.x[box[0], box[1]], self.y[box[0], box[1]], self.z[:, :, box[2]]
+
+    def ellipsoid(self, center: Point, radii: Point, turn: float = 0.0, margin: float = 0.0) -> tuple[Box, np.ndarray]:
+        """Box and distance in mm (negative inside, first order) to an ellipsoid turned about Superior by `turn` radians.
+
+        `margin`: how many mm outside the surface the box shall reach.
+        """
+        reach = max(radii[0], radii[1]) if turn else None
+        around = margin + self.edge
+        box = self.box(center, [(reach or r) + around for r in radii[:2]] + [radii[2] + around])
+        x, y, z = self.coordinates(box)
+        return box, ellipsoid_distance(x, y, z, center, radii, turn)
+
+    def tube(self, start: Point, end: Point, radius: float, end_radius: float | None = None, margin: float = 0.0):
+        """Box and distance in mm (negative inside) to a capsule from `start` to `end`, tapering to `end_radius`."""
+        end_radius = radius if end_radius is None else end_radius
+        around = max(radius, end_radius) + margin + self.edge
+        box = self.box(
+            [(s + e) / 2 for s, e in zip(start, end, strict=True)],
+            [abs(e - s) / 2 + around for s, e in zip(start, end, strict=True)],
+        )
+        x, y, z = self.coordinates(box)
+        vx, vy, vz = (float(e - s) for s, e in zip(start, end, strict=True))
+        length2 = max(vx * vx + vy * vy + vz * vz, 1e-6)
+        dx, dy, dz = x - float(start[0]), y - float(start[1]), z - float(start[2])
+        along = (dx * vx + dy * vy) * (1 / length2) + dz * (vz / length2)
+        np.clip(along, 0, 1, out=along)
+        distance = (dx - along * vx) ** 2
+        distance += (dy - along * vy) ** 2
+        distance += (dz - along * vz) ** 2
+        np.sqrt(distance, out=distance)
+        along *= end_radius - radius
+        distance -= along
+        distance -= radius
+        return box, distance
+
+    def share(self, distance: np.ndarray) -> np.ndarray:
+        """How much of each voxel lies inside a surface, from the distance to it in mm (negative inside)."""
+        share = distance * (-1 / self.edge)
+        share += 0.5
+        return np.clip(share, 0, 1, out=share)
+
+    def paint(self, box: Box, share: np.ndarray, hu, mask: str | None = None) -> None:
+        """Blend `hu` (number or array) into a box by `share` in [0, 1]; note the voxels under the name `mask`."""
+        part = self.hu[box]
+        part += share * (hu - part)
+        if mask is not None:
+            self.mark(box, share, mask)
+
+    def mark(self, box: Box, share: np.ndarray, mask: str) -> None:
+        """Add voxels to a mask without painting."""
+        if self.keep_masks:
+            if mask not in self.masks:
+                self.masks[mask] = np.zeros(self.shape, bool)
+            self.masks[mask][box] |= share >= MASK_SHARE
+
+    def paint_ellipsoid(
+        self, center: Point, radii: Point, hu: float, turn: float = 0.0, mask: str | None = None, within=None
+    ):
+        """Paint an ellipsoid; `within`, a share array of the whole canvas, cuts it."""
+        box, distance = self.ellipsoid(center, radii, turn)
+        share = self.share(distance)
+        self.paint(box, share if within is None else share * within[box], hu, mask)
+
+    def paint_path(
+        self, points: Sequence[Point], radii: Sequence[float], hu: float, mask: str | None = None, within=None
+    ):
+        """Paint a chain of tapering tubes through `points`, with one radius per point."""
+        for start, end, radius, end_radius in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True):
+            box, distance = self.tube(start, end, radius, end_radius)
+            share = self.share(distance)
+            self.paint(box, share if within is None else share * within[box], hu, mask)
+
+    def whole_grid(self, part: np.ndarray, outside) -> np.ndarray:
+        """Place an array of the canvas into one of the whole grid."""
+        whole = np.full(self.grid.shape, outside, part.dtype)
+        whole[self.region] = part
+        return whole
+
+
+def ellipsoid_distance(x, y, z, center: Point, radii: Point, turn: float = 0.0):
+    """Distance in mm to an ellipsoid, negative inside; exact for spheres and first order at the surface otherwise."""
+    dx, dy = x - float(center[0]), y - float(center[1])
+    if turn:
+        cos, sin = float(np.cos(turn)), float(np.sin(turn))
+        dx, dy = cos * dx + sin * dy, cos * dy - sin * dx
+    flat = (dx / float(radii[0])) ** 2 + (dy / float(radii[1])) ** 2
+    distance = np.sqrt(flat + ((z - float(center[2])) / float(radii[2])) ** 2)
+    distance -= 1
+    distance *= float(sum(radii)) / 3
+    return distance
