@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -86,11 +87,11 @@ def _header_fields(path: Path, kind: str) -> dict[str, str]:
         if not head.startswith(b"NRRD000"):
             raise InputError(f"{path}: is not a NRRD file, whatever its name says; give a CT scan.")
         head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-        pairs = re.findall(r"^([^:=#\n]+):=?[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
+        pairs = re.findall(r"^([^:=#\n]+):=?[ \t]*(.*?)\r?$", head.decode("utf-8", "replace"), re.MULTILINE)
     else:
         head = re.split(rb"(?<=\n)(?=ElementDataFile)", head, maxsplit=1)
         head = head[0] + (head[1].split(b"\n", 1)[0] if len(head) > 1 else b"")
-        pairs = re.findall(r"^([A-Za-z]+)[ \t]*=[ \t]*(.*?)\r?$", head.decode("latin-1"), re.MULTILINE)
+        pairs = re.findall(r"^([A-Za-z]+)[ \t]*=[ \t]*(.*?)\r?$", head.decode("utf-8", "replace"), re.MULTILINE)
         if not {"ndims", "elementdatafile"} <= {name.lower() for name, _ in pairs}:
             raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a CT scan.")
     fields = {name.strip().lower(): value.strip() for name, value in pairs}
@@ -128,7 +129,7 @@ def _require_data(path: Path, kind: str, fields: dict[str, str], reader) -> None
     if name is not None and ("%" in name or name.upper().startswith("LIST")):
         raise InputError(f"{path}: keeps its voxels in a list of files; save it as one .nrrd or .nii.gz file.")
     data = path if name is None else path.parent / name
-    if not data.is_file():
+    if not os.path.isfile(data):  # noqa: PTH113 (Path.is_file raises on a name that is too long)
         raise InputError(f"{path}: its voxels should be in {data}, which is not there; copy both files together.")
     require_plausible_size(path, claimed, file_size(data), compressed)
 

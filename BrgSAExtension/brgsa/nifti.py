@@ -44,7 +44,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Source]:
         slope, intercept = _scaling(path, header)
         offset = _data_offset(path, header, header_bytes)
         claimed = math.prod(stored_shape) * dtype.itemsize
-        require_plausible_size(path, offset + claimed, size, compressed)
+        require_plausible_size(path, claimed, size if compressed else max(size - offset, 0), compressed)
         _skip(path, stream, offset - header_bytes)
         flat = np.empty(math.prod(stored_shape), dtype)
         _fill(path, stream, flat)
@@ -130,7 +130,8 @@ def _shape(path: Path, header) -> tuple[tuple[int, int, int], tuple[str, ...]]:
 
 
 def _affine_lps(path: Path, header) -> tuple[np.ndarray, bool]:
-    spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
         sizes = ", ".join(f"{value:g}" for value in spacing)
         raise InputError(f"{path}: the header gives voxels of {sizes} mm; correct the spacing and save the scan again.")
