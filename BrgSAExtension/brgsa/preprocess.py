@@ -1,8 +1,8 @@
 """From a CT in Hounsfield units to the model's grid and input, and from a map on that grid back to the CT.
 
-The resampled scan has its first voxel centre where the scan has its own, and as many voxels as the extent of the scan
-divided by the spacing of the model, rounded half to even. What is larger than the model's shape is cropped at the centre
-and what is smaller is padded. There is no anti-aliasing: the model was trained without it.
+The resampled scan has its first voxel centre where the scan has its own. Its number of voxels is the scan's extent
+divided by the spacing of the model, rounded half to even. What is larger than the model's shape is cropped at the
+centre, what is smaller is padded. There is no anti-aliasing: the model was trained without it.
 
 Two fidelities use this same geometry:
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import SimpleITK
-from brgsa.errors import InputError, SetupError, UsageError
-from brgsa.preprocess import ModelGrid, PreprocessingPlan, grid_to_ct, rescale_reference, to_grid, to_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from brgsa.errors import InputError, SetupError, UsageError
+from brgsa.preprocess import ModelGrid, PreprocessingPlan, grid_to_ct, rescale_reference, to_grid, to_input
 
 SMALL = PreprocessingPlan(shape=(12, 10, 8))
 
