@@ -138,7 +138,7 @@ def open_weights(name_or_folder: str | os.PathLike) -> Weights:
     Raises:
         SetupError: no such weights, a file is missing or differs from its checksum.
     """
-    name, folder = _locate(str(name_or_folder))
+    name, folder = locate(str(name_or_folder))
     problems = verify(folder)
     if problems:
         raise SetupError(f"weights {folder}: {problems[0]}. {_REPAIR}")
@@ -348,7 +348,8 @@ def file_sha256(path: str | os.PathLike) -> str:
         return digest.hexdigest()
 
 
-def _locate(name_or_folder: str) -> tuple[str, Path]:
+def locate(name_or_folder: str) -> tuple[str, Path]:
+    """The name and the folder of weights, not yet verified."""
     known = registry()
     if name_or_folder in known:
         row = known[name_or_folder]

@@ -1,0 +1,93 @@
+"""What the commands `brgsa` and `brgsa-training` share: sub-commands imported when asked for, errors of one line.
+
+The module of a sub-command offers `add_parser(subparsers)`, which adds one parser and sets its `run` default to a
+function that takes the parsed arguments and returns an exit code (or None for 0). A module that owns several commands
+offers one such function per command, named in the table. Codes are those of `brgsa.errors`.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, SetupError, first_line
+
+
+class Command(NamedTuple):
+    """Where a sub-command lives and the line that the help shows for it."""
+
+    module: str
+    help: str
+    add_parser: str = "add_parser"
+
+
+def run(program: str, description: str, commands: Mapping[str, Command], arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return its exit code; an error is one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format=f"{program}: %(message)s")
+    try:
+        namespace = _parser(program, description, commands, _chosen(commands, arguments)).parse_args(arguments)
+        code = namespace.run(namespace) or 0
+        sys.stdout.flush()
+        return code
+    except BrgSAError as error:
+        return _fail(program, str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _fail(program, "cancelled", CANCELLED_EXIT_CODE, debug)
+    except MemoryError:
+        return _fail(program, "out of memory. Use a larger machine.", OutOfMemoryError.exit_code, debug)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) went away: nothing is left to say, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        reason = f"unexpected {type(error).__name__}: {first_line(error)} (run with --debug for the traceback)"
+        return _fail(program, reason, 1, debug)
+
+
+def _chosen(commands: Mapping[str, Command], arguments: Sequence[str]) -> str | None:
+    """The sub-command that the arguments begin with, or None."""
+    return arguments[0] if arguments and arguments[0] in commands else None
+
+
+def _parser(
+    program: str, description: str, commands: Mapping[str, Command], chosen: str | None
+) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog="Every command takes --help, and --debug to show the traceback of an error.",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in commands.items():
+        if name == chosen:
+            try:
+                module = importlib.import_module(command.module)
+            except ModuleNotFoundError as error:
+                raise _missing(name, error) from error
+            getattr(module, command.add_parser)(subparsers)
+        else:
+            subparsers.add_parser(name, help=command.help)
+    return parser
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> SetupError:
+    package = (error.name or "").partition(".")[0]
+    if package in ("brgsa", "brgsa_training"):
+        return SetupError(f"the command {name!r} is not in this installation ({error.name} is missing). Reinstall it.")
+    return SetupError(
+        f"the command {name!r} needs the package {package!r}. Install it: python -m pip install 'brgsa[training]'"
+    )
+
+
+def _fail(program: str, message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"{program}: error: {message}", file=sys.stderr)
+    return exit_code

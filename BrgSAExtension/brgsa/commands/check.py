@@ -1,0 +1,68 @@
+"""`brgsa check`: only the input checks."""
+
+import argparse
+import json
+
+from brgsa.commands.score import INPUT_HELP, cases_of
+
+
+def add_parser(subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "check",
+        help="check whether scans are fit to be scored",
+        description="Check whether scans are fit to be scored. The codes are explained in docs/input-checks.md.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 where a scan has an error")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check and print; a scan that cannot be read is an error among the findings."""
+    from tqdm import tqdm
+
+    from brgsa.checks import Finding, check_ct
+    from brgsa.ct import read_ct
+    from brgsa.errors import BrgSAError, CasesFailedError, InputError
+    from brgsa.tables import text_table
+
+    reports, unread = [], 0
+    for case in tqdm(cases_of(arguments), unit="scan", disable=None):
+        report = {"case": case.name, "path": str(case.path), "axes": None, "shape": None, "spacing": None}
+        try:
+            volume = read_ct(case.path, case.series)
+            findings = check_ct(volume)
+            report |= {
+                "axes": volume.source.stored_axes,
+                "shape": list(volume.source.stored_shape),
+                "spacing": [round(size, 4) for size in volume.spacing],
+                "messages": list(volume.source.messages),
+            }
+        except BrgSAError as error:
+            unread += 1
+            findings = [Finding("unreadable", "error", str(error))]
+        report["findings"] = [vars(finding) for finding in findings]
+        reports.append(report)
+
+    if arguments.json:
+        print(json.dumps({"version": 1, "cases": reports}, indent=2, ensure_ascii=False))
+    else:
+        rows = []
+        for report in reports:
+            spacing = "x".join(f"{size:g}" for size in report["spacing"] or ())
+            lines = [f"{row['severity']} {row['code']}: {row['message']}" for row in report["findings"]] or ["ok"]
+            lines += [f"note: {message}" for message in report.get("messages", ())]
+            first = [report["case"], report["axes"] or "", spacing]
+            rows += [[*(first if n == 0 else ("", "", "")), line] for n, line in enumerate(lines)]
+        print(text_table(["case", "axes", "spacing mm", "findings"], rows))
+    if unread and unread == len(reports):
+        raise InputError(f"no scan could be read; the first: {reports[0]['findings'][0]['message']}")
+    if unread:
+        raise CasesFailedError(f"{unread} of {len(reports)} scans could not be read, see the table.")
+    errors = [report["case"] for report in reports if any(row["severity"] == "error" for row in report["findings"])]
+    if arguments.strict and errors:
+        raise InputError(f"{len(errors)} of {len(reports)} scans failed the checks: {', '.join(errors[:5])} (--strict)")
+    return 0

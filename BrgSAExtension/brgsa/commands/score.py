@@ -1,0 +1,119 @@
+"""`brgsa score`: scans in, tables of abnormality scores out."""
+
+import argparse
+import sys
+
+INPUT_HELP = (
+    "NIfTI, NRRD or MetaImage file, DICOM folder or file, folder tree of any of these, or CSV with a `path` column"
+)
+
+
+def add_parser(subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "score",
+        help="score scans against a list of abnormalities",
+        description="Score scans against a list of abnormalities. A run that was cut off goes on where it stopped.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for scores.csv, cases/ and failures.csv")
+    add_scorer_options(parser)
+    parser.add_argument(
+        "--abnormalities",
+        default="ct-rate-18",
+        metavar="LIST",
+        help="preset, file (JSON, CSV, text) or 'name; name' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--prompts",
+        choices=("single", "pair", "ensemble"),
+        default="single",
+        help="the prompt itself, minus its negation, or the mean of several phrases (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--score",
+        choices=("final", "direct", "bank"),
+        default="final",
+        help="mean of both, embedding alone, or its reconstruction from the bank alone (default: %(default)s)",
+    )
+    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
+    parser.add_argument("--overwrite", action="store_true", help="score all cases again")
+    parser.add_argument("--strict", action="store_true", help="a scan that fails the input checks is not scored")
+    parser.set_defaults(run=run)
+
+
+def add_scorer_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `scorer_of` reads."""
+    parser.add_argument("--weights", default="phantom", metavar="NAME|DIR", help="weights (default: %(default)s)")
+    parser.add_argument("--fidelity", choices=("exact", "reference"), default="exact", help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="(default: %(default)s)")
+    parser.add_argument("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="(default: %(default)s)")
+
+
+def scorer_of(arguments: argparse.Namespace):
+    """Load the weights that the options name."""
+    from brgsa.scoring import Scorer
+
+    print(f"loading weights {arguments.weights} ...", file=sys.stderr)
+    scorer = Scorer.from_pretrained(
+        arguments.weights, device=arguments.device, precision=arguments.precision, fidelity=arguments.fidelity
+    )
+    print(f"scoring on {scorer.device} in {scorer.precision}", file=sys.stderr)
+    return scorer
+
+
+def cases_of(arguments: argparse.Namespace) -> list:
+    """The cases that the inputs stand for; --series goes with a single one.
+
+    Raises:
+        UsageError: --series with several cases.
+    """
+    from dataclasses import replace
+
+    from brgsa.cases import find_cases
+    from brgsa.errors import UsageError
+
+    cases = find_cases(arguments.inputs)
+    if arguments.series:
+        if len(cases) > 1:
+            raise UsageError(f"--series goes with one DICOM folder, and the inputs are {len(cases)} cases.")
+        cases = [replace(cases[0], series=arguments.series)]
+    return cases
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score and print a table."""
+    from brgsa.abnormalities import AbnormalityList
+    from brgsa.tables import cases_table, scores_table
+
+    abnormalities = AbnormalityList.parse(arguments.abnormalities)
+    cases = cases_of(arguments)
+    from brgsa.batch import Shard, score_cases
+    from brgsa.scoring import ScanScores
+
+    shard = Shard.parse(arguments.shard)
+    scorer = scorer_of(arguments)
+    result = score_cases(
+        scorer,
+        cases,
+        abnormalities,
+        arguments.out,
+        prompts=arguments.prompts,
+        kind=arguments.score,
+        shard=shard,
+        overwrite=arguments.overwrite,
+        strict=arguments.strict,
+        command=sys.argv,
+    )
+    scores = [ScanScores.from_dict(record) for record in result.scores]
+    if len(scores) == 1:
+        print(scores_table(scores[0]))
+    elif scores:
+        print(cases_table(scores))
+        if scorer.weights.notice:
+            print(scorer.weights.notice)
+    resumed = f", {result.resumed} were done before" if result.resumed else ""
+    print(f"{result.done} scored{resumed}, {len(result.failures)} failed. Results in {arguments.out}", file=sys.stderr)
+    result.raise_failures()
+    return 0

@@ -1,0 +1,441 @@
+"""Score a scan against abnormalities: read, check, preprocess, encode once, compare with every prompt.
+
+    Scorer.from_pretrained("phantom").score("ct.nii.gz", AbnormalityList.preset("ct-rate-18"))
+
+The score of one prompt is `(cos(v, t) + cos(v_hat, t)) / 2` (kind "final"; docs/method.md a.4), v the embedding of the
+scan, v_hat what the bank makes of it, t the embedding of the prompt. Kind "direct" is the first cosine alone, "bank"
+the second. Several prompts of one abnormality are averaged as unit vectors; with prompts "pair" the score of the
+negative prompts is subtracted.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brgsa.abnormalities import Abnormality, AbnormalityList
+from brgsa.cache import EmbeddingCache
+from brgsa.calibration import Calibration
+from brgsa.checks import Finding, check_ct
+from brgsa.ct import CTVolume, Source, read_ct
+from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
+from brgsa.errors import SetupError, UsageError
+from brgsa.preprocess import FIDELITIES, ModelGrid, to_grid, to_input
+from brgsa.prompts import PromptTokenizer, prompt_sets
+from brgsa.weights import Weights, open_weights
+
+SCORE_KINDS = ("final", "direct", "bank")
+SCORES_VERSION = 1
+
+# Called with the fraction done in [0, 1] and the stage; what it raises ends the work, which is how a caller cancels.
+Progress = Callable[[float, str], None]
+
+
+def _silent(fraction: float, stage: str) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class ScanEmbedding:
+    """A scan as the model sees it.
+
+    Attributes:
+        case: name for tables.
+        image: v, (E,) float32, not normalised.
+        image_from_bank: v_hat, (E,) float32.
+        grid: how the model's grid lies in the scan.
+        findings: what the input checks say.
+        source: the file.
+        seconds: time of each stage; an encoding of 0 came from the cache.
+    """
+
+    case: str
+    image: np.ndarray
+    image_from_bank: np.ndarray
+    grid: ModelGrid
+    findings: tuple[Finding, ...]
+    source: Source
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AbnormalityScore:
+    """One row of the result.
+
+    Attributes:
+        score: cosine in [-1, 1] (a difference of cosines in [-2, 2] with prompts "pair"); comparable across scans
+            within one abnormality, not across abnormalities.
+        probability: only where the weights have a calibration for exactly this prompt, else None.
+        threshold: of the calibration or of the abnormality list, else None.
+        positive: score > threshold, None without a threshold.
+    """
+
+    name: str
+    score: float
+    probability: float | None = None
+    threshold: float | None = None
+    positive: bool | None = None
+
+
+@dataclass(frozen=True)
+class ScanScores:
+    """The scores of one scan and what they were made with.
+
+    Attributes:
+        scores: one row per abnormality, in the order of the list.
+        findings: what the input checks say of the scan.
+        notice: what must be said beside these scores, or None.
+        messages: what was decided on the way (which series, which prompt was cut).
+        settings: weights, checksum, list, prompts, kind, fidelity, device, precision.
+        seconds: time of each stage.
+    """
+
+    case: str
+    path: str
+    scores: tuple[AbnormalityScore, ...]
+    findings: tuple[Finding, ...]
+    notice: str | None
+    messages: tuple[str, ...]
+    settings: dict[str, Any]
+    seconds: dict[str, float]
+
+    def __getitem__(self, name: str) -> AbnormalityScore:
+        for row in self.scores:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Codes of the input checks that are no mere information, and "untrained" or "demonstration"."""
+        codes = [finding.code for finding in self.findings if finding.severity != "info"]
+        if self.notice:
+            codes.append(self.notice.split(":")[0])
+        return tuple(dict.fromkeys(codes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `scores.json`."""
+        return {
+            "version": SCORES_VERSION,
+            "case": self.case,
+            "path": self.path,
+            "notice": self.notice,
+            "scores": [vars(row) for row in self.scores],
+            "findings": [vars(finding) for finding in self.findings],
+            "messages": list(self.messages),
+            "settings": self.settings,
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "ScanScores":
+        """Read what `to_dict` made."""
+        return cls(
+            case=content["case"],
+            path=content["path"],
+            scores=tuple(AbnormalityScore(**row) for row in content["scores"]),
+            findings=tuple(Finding(**row) for row in content["findings"]),
+            notice=content["notice"],
+            messages=tuple(content["messages"]),
+            settings=content["settings"],
+            seconds=content["seconds"],
+        )
+
+    def __str__(self) -> str:
+        from brgsa.tables import scores_table
+
+        return scores_table(self)
+
+
+class Scorer:
+    """A model in memory that scores scans.
+
+    Make one with `from_pretrained`; it keeps the last scan's embedding and every prompt's, so a second list of
+    abnormalities on the same scan costs only its new prompts.
+    """
+
+    def __init__(self, weights: Weights, device: str, precision: str, fidelity: str, cache: EmbeddingCache | None):
+        self.weights = weights
+        self.device = device
+        self.precision = precision
+        self.fidelity = fidelity
+        self.calibration = Calibration.load(weights.folder)
+        self._cache = cache
+        self._last: tuple[Any, ScanEmbedding] | None = None
+        self._texts: dict[str, np.ndarray] = {}
+        self.model = weights.load_model()
+        with out_of_memory(device):
+            self.model.to(device)
+        self.tokenizer = PromptTokenizer(weights.vocabulary, self.model.config.text_length)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        weights: str | os.PathLike = "phantom",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        fidelity: str = "exact",
+        cache: bool = True,
+    ) -> "Scorer":
+        """Open weights by name or folder.
+
+        Args:
+            device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+            precision: of the image encoder: "auto" (bf16 where the processor computes in it, else fp32), "fp32",
+                "bf16", "fp16". Prompts are always encoded in fp32.
+            fidelity: "exact" or "reference", see `brgsa.preprocess`.
+            cache: keep embeddings on disk.
+
+        Raises:
+            SetupError: the weights are missing or damaged, or the device is not there.
+            UsageError: an unknown device, precision or fidelity.
+        """
+        if fidelity not in FIDELITIES:
+            raise UsageError(f"unknown fidelity {fidelity!r}. Choose one of {', '.join(FIDELITIES)}.")
+        device = choose_device(device)
+        precision = choose_precision(precision, device)
+        return cls(open_weights(weights), device, precision, fidelity, EmbeddingCache() if cache else None)
+
+    def score(
+        self,
+        ct: str | os.PathLike | CTVolume,
+        abnormalities: AbnormalityList,
+        *,
+        prompts: str = "single",
+        kind: str = "final",
+        case: str | None = None,
+        series: str | None = None,
+        on_progress: Progress = _silent,
+    ) -> ScanScores:
+        """Score one scan.
+
+        Args:
+            ct: a file or DICOM folder, or a volume from `read_ct`.
+            abnormalities: what to look for.
+            prompts: "single", "pair" or "ensemble", see `brgsa.prompts.prompt_sets`.
+            kind: "final", "direct" or "bank".
+            case: name in tables; the file's name by default.
+            series: UID of the DICOM series to read.
+
+        Raises:
+            InputError: the scan cannot be read.
+            OutOfMemoryError: it does not fit.
+        """
+        _require_kind(kind)
+        embedding = self.embed(ct, case=case, series=series, on_progress=on_progress)
+        on_progress(0.97, "comparing with the prompts")
+        result = self.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
+        on_progress(1.0, "done")
+        return result
+
+    def embed(
+        self,
+        ct: str | os.PathLike | CTVolume,
+        *,
+        case: str | None = None,
+        series: str | None = None,
+        on_progress: Progress = _silent,
+    ) -> ScanEmbedding:
+        """Read, check, preprocess and encode one scan. The last scan's embedding is kept and used again."""
+        key = None if isinstance(ct, CTVolume) else (_identity(Path(ct)), series)
+        if key is not None and self._last is not None and self._last[0] == key:
+            return self._last[1]
+        clock = _Stopwatch()
+        on_progress(0.0, "reading")
+        volume = ct if isinstance(ct, CTVolume) else read_ct(ct, series)
+        clock.lap("read")
+        on_progress(0.05, "checking the input")
+        findings = tuple(check_ct(volume))
+        clock.lap("check")
+        on_progress(0.08, "preprocessing")
+        hu, grid = to_grid(volume, self.weights.plan, self.fidelity)
+        clock.lap("preprocess")
+        on_progress(0.10, "encoding the scan")
+        image = self._embed_grid(to_input(hu, self.weights.plan), on_progress)
+        clock.lap("encode")
+        with torch.inference_mode():
+            from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
+        embedding = ScanEmbedding(
+            case or _case_name(volume.source.path), image, from_bank, grid, findings, volume.source, clock.seconds
+        )
+        if key is not None:
+            self._last = (key, embedding)
+        return embedding
+
+    def score_embedding(
+        self, embedding: ScanEmbedding, abnormalities: AbnormalityList, *, prompts: str = "single", kind: str = "final"
+    ) -> ScanScores:
+        """Compare an embedded scan with the prompts of a list: only prompts not seen before are encoded."""
+        _require_kind(kind)
+        started = time.perf_counter()
+        sets = [prompt_sets(abnormality, prompts) for abnormality in abnormalities]
+        texts = list(dict.fromkeys(text for pair in sets for side in pair for text in side))
+        vectors = dict(zip(texts, self.embed_texts(texts), strict=True))
+        rows = []
+        for abnormality, (positives, negatives) in zip(abnormalities, sets, strict=True):
+            score = _score(embedding, [vectors[text] for text in positives], kind)
+            if negatives:
+                score -= _score(embedding, [vectors[text] for text in negatives], kind)
+            rows.append(self._row(abnormality, positives, prompts, kind, score))
+        return ScanScores(
+            case=embedding.case,
+            path=str(embedding.source.path),
+            scores=tuple(rows),
+            findings=embedding.findings,
+            notice=self.weights.notice,
+            messages=(*embedding.source.messages, *self.tokenizer.warnings(texts)),
+            settings=self.settings(abnormalities, prompts, kind),
+            seconds={**embedding.seconds, "compare": time.perf_counter() - started},
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed prompts, (S, E) float32, not normalised. Each text is encoded once for these weights, then cached."""
+        missing = [text for text in dict.fromkeys(texts) if self._known_text(text) is None]
+        if missing:
+            ids, mask = self.tokenizer.encode(missing)
+            with out_of_memory(self.device), torch.inference_mode():
+                vectors = self.model.embed_text(
+                    torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+                )
+            for text, vector in zip(missing, vectors.float().cpu().numpy(), strict=True):
+                self._texts[text] = vector
+                if self._cache:
+                    self._cache.put(self._text_key(text), vector)
+        if not texts:
+            return np.zeros((0, self.model.config.embedding_size), np.float32)
+        return np.stack([self._texts[text] for text in texts])
+
+    def settings(self, abnormalities: AbnormalityList, prompts: str, kind: str) -> dict[str, Any]:
+        """Everything that the scores depend on besides the scan."""
+        return {
+            "weights": self.weights.name,
+            "weights_checksum": self.weights.checksum,
+            "abnormalities": abnormalities.name,
+            "prompts": prompts,
+            "score": kind,
+            "fidelity": self.fidelity,
+            "device": self.device,
+            "precision": self.precision,
+        }
+
+    def _embed_grid(self, volume: np.ndarray, on_progress: Progress) -> np.ndarray:
+        """Encode a normalised volume (1, X, Y, Z), or take the embedding of the very same values from the cache."""
+        digest = hashlib.sha256(np.ascontiguousarray(volume.transpose(0, 3, 2, 1)))
+        key = f"image {self.weights.checksum} {self.precision} {digest.hexdigest()}"
+        cached = self._cache.get(key) if self._cache else None
+        if cached is not None and cached.shape == (self.model.config.embedding_size,):
+            return cached
+        with out_of_memory(self.device), torch.inference_mode(), self._block_progress(on_progress):
+            tensor = torch.from_numpy(volume).to(self.device)[None]
+            with torch.autocast(
+                self.device.partition(":")[0], PRECISIONS[self.precision], enabled=self.precision != "fp32"
+            ):
+                image = self.model.embed_image(tensor)[0].float().cpu().numpy()
+        if not np.isfinite(image).all():
+            raise SetupError(f"the image encoder gave numbers that are not finite in {self.precision}. Use fp32.")
+        if self._cache:
+            self._cache.put(key, image)
+        return image
+
+    @contextlib.contextmanager
+    def _block_progress(self, on_progress: Progress) -> Iterator[None]:
+        """Report after every block of the encoder, which is also where a cancel takes effect."""
+        blocks = self.model.vision.blocks
+        handles = [
+            block.register_forward_hook(
+                lambda *_, done=done: on_progress(0.10 + 0.85 * done / len(blocks), "encoding the scan")
+            )
+            for done, block in enumerate(blocks, start=1)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _row(
+        self, abnormality: Abnormality, positives: Sequence[str], prompts: str, kind: str, score: float
+    ) -> AbnormalityScore:
+        probability, threshold = None, abnormality.threshold
+        if self.calibration:
+            probability, calibrated = self.calibration.apply(abnormality.name, positives, prompts, kind, score)
+            threshold = calibrated if threshold is None else threshold
+        positive = None if threshold is None else score > threshold
+        return AbnormalityScore(abnormality.name, score, probability, threshold, positive)
+
+    def _known_text(self, text: str) -> np.ndarray | None:
+        if text not in self._texts and self._cache:
+            vector = self._cache.get(self._text_key(text))
+            if vector is not None and vector.shape == (self.model.config.embedding_size,):
+                self._texts[text] = vector
+        return self._texts.get(text)
+
+    def _text_key(self, text: str) -> str:
+        return f"text {self.weights.checksum} {text}"
+
+
+def settings_digest(settings: dict[str, Any], abnormalities: AbnormalityList) -> str:
+    """A short text that differs when the scores would: settings, and the list down to every prompt and threshold."""
+    kept = {key: value for key, value in settings.items() if key not in ("device",)}
+    content = json.dumps([kept, [row.to_dict() for row in abnormalities]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _score(embedding: ScanEmbedding, prompts: Sequence[np.ndarray], kind: str) -> float:
+    """The score of one side: the mean of the prompts as unit vectors, compared with v, v_hat or both."""
+    text = np.mean([_unit(prompt) for prompt in prompts], axis=0)
+    direct = float(_unit(embedding.image) @ _unit(text))
+    if kind == "direct":
+        return direct
+    bank = float(_unit(embedding.image_from_bank) @ _unit(text))
+    return bank if kind == "bank" else (direct + bank) / 2
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    vector = np.asarray(vector, np.float64)
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _require_kind(kind: str) -> None:
+    if kind not in SCORE_KINDS:
+        raise UsageError(f"unknown score {kind!r}. Choose one of {', '.join(SCORE_KINDS)}.")
+
+
+def _identity(path: Path) -> tuple | None:
+    """What changes when the file, or any file of the folder, changes: names, sizes and times."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files)
+    except OSError:
+        return None  # the reader will say what is wrong
+
+
+def _case_name(path: Path) -> str:
+    from brgsa.cases import safe_name
+
+    name = path.name
+    for ending in (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"):
+        name = name.removesuffix(ending)
+    return safe_name(name)
+
+
+class _Stopwatch:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._since
+        self._since = now
