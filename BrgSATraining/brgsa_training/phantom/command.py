@@ -1,0 +1,56 @@
+"""`brgsa-training phantom`: make data sets of digital phantoms."""
+
+import argparse
+import os
+from pathlib import Path
+
+from brgsa.errors import UsageError
+
+
+def add_parser(subparsers) -> None:
+    """Add `phantom` with its own sub-commands."""
+    parser = subparsers.add_parser("phantom", help="make digital chest phantoms, or train the demonstration weights")
+    add_generate_parser(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+
+
+def add_generate_parser(subparsers) -> None:
+    """Add `phantom generate`."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="write volumes, reports, labels and captions",
+        description="Write digital chest CT phantoms: volumes (NIfTI, HU), reports, true labels, captions and a manifest. "
+        "The same options give the same files on any number of workers; run again to go on after an interruption.",
+    )
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="number of phantoms")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed gives other patients (default 0)")
+    parser.add_argument(
+        "--grid",
+        default="coarse",
+        metavar="GRID",
+        help="coarse (64,64,64 voxels of 6 mm), full (256,256,128 of 1.5 x 1.5 x 3 mm) or X,Y,Z voxels of the same "
+        "384 mm field (default coarse)",
+    )
+    parser.add_argument("--masks", action="store_true", help="also write one mask per abnormality and case")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--split",
+        default="train=0.8,valid=0.1,test=0.1",
+        metavar="NAME=SHARE,...",
+        help="how the cases are divided (default train=0.8,valid=0.1,test=0.1)",
+    )
+    parser.set_defaults(run=run_generate)
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    """Write the data set and say where it is."""
+    from brgsa_training.phantom.generate import Plan, generate, parse_split
+    from brgsa_training.phantom.grid import parse_grid
+
+    grid, split = parse_grid(arguments.grid), parse_split(arguments.split)
+    plan = Plan(arguments.count, arguments.seed, grid.shape, split, arguments.masks)
+    workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is not possible: use 1 or more.")
+    generate(plan, arguments.out, min(workers, plan.count))
+    print(f"{plan.count} phantoms in {arguments.out} (list: manifest.csv, truth: labels.csv, text: captions.json)")
