@@ -1,0 +1,1 @@
+"""Pretraining with the knowledge bank: loss, trainer, checkpoints, and what they need."""
