@@ -1,0 +1,1 @@
+"""Semantic summarization: from radiology reports to abnormalities, captions and labels (docs/summarization.md)."""

@@ -1,0 +1,81 @@
+"""The rules backend: abnormalities found in a report by patterns and scope, with no network and no model."""
+
+import re
+from functools import lru_cache
+
+from brgsa_training.summarize.findings import Finding
+from brgsa_training.summarize.scope import Scope, Status, plain
+from brgsa_training.summarize.sentences import split_sentences
+from brgsa_training.summarize.vocabulary import Vocabulary
+
+_LOCATION = re.compile(
+    r"""\b(?:
+        (?:(?:right|left|both|bilateral)\s)?(?:lungs?\s)?(?:upper|middle|lower)\s(?:and\s(?:upper|middle|lower)\s)?
+            (?:lobes?|zones?)(?:\sof\s(?:the\s|both\s)?(?:(?:right|left)\s)?lungs?)?
+      | (?:right|left|both|bilateral)\s(?:\w+\s)?
+            (?:lungs?|hemithora\w+|pleura\w*|hil\w+|axilla\w*|kidneys?|apex|apices|thyroid\slobe)
+      | lingula(?:r\ssegment)?
+      | (?:ascending|descending|thoracic|abdominal)\s(?:and\s\w+\s)?aorta | aortic\sarch
+      | coronary\sarter(?:y|ies) | mediastinum | mediastinal | subcarinal | paratracheal
+      | (?:lower\send|distal\spart)\sof\sthe\so?esophagus
+      | thoracic\svertebrae | vertebral\scolumn | bone\sstructures?
+    )\b""",
+    re.VERBOSE,
+)
+
+
+class RulesBackend:
+    """Finds the abnormalities of a vocabulary in report texts."""
+
+    def __init__(self, vocabulary: Vocabulary):
+        self._rules = [
+            (abnormality.name, rule, abnormality.doubt_counts)
+            for abnormality in vocabulary.abnormalities
+            for rule in abnormality.rules
+        ]
+        numbers: dict[str, list[int]] = {}
+        for number, (_, rule, _) in enumerate(self._rules):
+            for hint in rule.hints:
+                numbers.setdefault(hint, []).append(number)
+        self._rules_of_hint = list(numbers.items())
+        # Reports repeat whole sentences ("Trachea, both main bronchi are open."): each is searched once.
+        self._cached = lru_cache(maxsize=20_000)(self._search)
+
+    def findings(self, text: str) -> list[Finding]:
+        """Return the findings of one report, in the order of its sentences."""
+        return [finding for sentence in split_sentences(text) for finding in self._cached(sentence)]
+
+    def _search(self, sentence: str) -> tuple[Finding, ...]:
+        text = plain(sentence)
+        scope: Scope | None = None
+        best: dict[str, Finding] = {}
+        possible = {number for hint, numbers in self._rules_of_hint if hint in text for number in numbers}
+        for number in sorted(possible):
+            name, rule, doubt_counts = self._rules[number]
+            if rule.required and not rule.required.search(text):
+                continue
+            for mention in rule.find.finditer(text):
+                scope = scope or Scope(text)
+                start, end = mention.span()
+                left, right = scope.clause(start, end)
+                if rule.forbidden and rule.forbidden.search(text, left, right):
+                    continue
+                status = scope.status(start, end)
+                if status is Status.UNCERTAIN and doubt_counts:
+                    status = Status.PRESENT
+                if name not in best or _better(status, best[name].status):
+                    location = _nearest_location(text, sentence, left, right, start)
+                    best[name] = Finding(name, sentence[start:end].strip(), status, sentence, location)
+        return tuple(best.values())
+
+
+def _better(new: Status, old: Status) -> bool:
+    return old is not Status.PRESENT and new is not old and new is not Status.ABSENT
+
+
+def _nearest_location(text: str, sentence: str, left: int, right: int, start: int) -> str:
+    places = list(_LOCATION.finditer(text, left, right)) or list(_LOCATION.finditer(text))
+    if not places:
+        return ""
+    place = min(places, key=lambda match: abs(match.start() - start))
+    return sentence[place.start() : place.end()]
