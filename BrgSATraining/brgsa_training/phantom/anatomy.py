@@ -137,7 +137,7 @@ def wall_radius(x, y, a: float, b: float):
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Draw a healthy patient: sizes vary by a few percent, contrast is always given but not always equally well timed."""
+    """Draw a healthy patient: sizes vary by a few percent, contrast is always given but never equally well timed."""
     width = rng.normal(1, 0.025)
     fat = rng.uniform(8, 20)
     chest = (124 * width, 86 * rng.normal(1, 0.025))

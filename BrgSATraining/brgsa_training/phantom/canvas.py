@@ -4,6 +4,7 @@ Shapes are continuous functions of position. A voxel on an edge receives the sha
 structures fade on coarse grids as they do in thick slices.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,9 +42,9 @@ class Canvas:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.region = self._index_box((0, 0, 0), self.half_width, (slice(0, n) for n in self.grid.shape))
+        self.region = self._index_box((0, 0, 0), self.half_width, [slice(0, n) for n in self.grid.shape])
         gx, gy, gz = (axis[part] for axis, part in zip(self.grid.axes, self.region, strict=True))
-        cos, sin = np.cos(self.pose.turn), np.sin(self.pose.turn)
+        cos, sin = math.cos(self.pose.turn), math.sin(self.pose.turn)
         dx, dy = (gx - self.pose.shift[0])[:, None, None], (gy - self.pose.shift[1])[None, :, None]
         self.x = ((cos * dx + sin * dy) / self.pose.scale[0]).astype(np.float32)
         self.y = ((cos * dy - sin * dx) / self.pose.scale[1]).astype(np.float32)
@@ -53,20 +54,20 @@ class Canvas:
         self.hu = np.full(self.shape, AIR_HU, np.float32)
         self.everything: Box = tuple(slice(0, n) for n in self.shape)
 
-    def _index_box(self, center: Point, half_width: Point, limits) -> Box:
+    def _index_box(self, center: Point, half_width: Point, limits: Sequence[slice]) -> Box:
         """Grid indices of a box given in patient mm, cut at `limits`."""
-        cos, sin = abs(np.cos(self.pose.turn)), abs(np.sin(self.pose.turn))
-        scaled = [c * s for c, s in zip(center, self.pose.scale, strict=True)]
-        reach = [h * s for h, s in zip(half_width, self.pose.scale, strict=True)]
-        turn_sin = np.sin(self.pose.turn)
-        middle = (cos * scaled[0] - turn_sin * scaled[1], cos * scaled[1] + turn_sin * scaled[0], scaled[2])
-        reach = (cos * reach[0] + sin * reach[1], cos * reach[1] + sin * reach[0], reach[2])
+        (sx, sy, sz), cos, sin = self.pose.scale, math.cos(self.pose.turn), math.sin(self.pose.turn)
+        cx, cy, cz = center[0] * sx, center[1] * sy, center[2] * sz
+        hx, hy, hz = half_width[0] * sx, half_width[1] * sy, half_width[2] * sz
+        middle = (cos * cx - sin * cy, cos * cy + sin * cx, cz)
+        reach = (cos * hx + abs(sin) * hy, cos * hy + abs(sin) * hx, hz)
         box = []
-        for axis, limit in enumerate(limits):
-            step, first = self.grid.spacing[axis], self.grid.axes[axis][0]
-            position = (middle[axis] + self.pose.shift[axis] - first) / step
-            low, high = int(position - reach[axis] / step) - 1, int(position + reach[axis] / step) + 3
-            low, high = max(low, limit.start), min(high, limit.stop)
+        for axis in range(3):
+            step, limit = self.grid.spacing[axis], limits[axis]
+            # Voxel 0 lies half a step inside the field, which is centred on the origin.
+            position = (middle[axis] + self.pose.shift[axis]) / step + (self.grid.shape[axis] - 1) / 2
+            low = max(int(position - reach[axis] / step) - 1, limit.start)
+            high = min(int(position + reach[axis] / step) + 3, limit.stop)
             box.append(slice(low, max(low, high)))
         return tuple(box)
 
@@ -80,9 +81,9 @@ class Canvas:
         return self.x[box[0], box[1]], self.y[box[0], box[1]], self.z[:, :, box[2]]
 
     def ellipsoid(self, center: Point, radii: Point, turn: float = 0.0, margin: float = 0.0) -> tuple[Box, np.ndarray]:
-        """Box and distance in mm (negative inside, first order) to an ellipsoid turned about Superior by `turn` radians.
+        """Box and distance in mm (negative inside, first order) to an ellipsoid.
 
-        `margin`: how many mm outside the surface the box shall reach.
+        `turn`: radians about Superior; `margin`: how many mm outside the surface the box shall reach.
         """
         reach = max(radii[0], radii[1]) if turn else None
         around = margin + self.edge
@@ -102,12 +103,17 @@ class Canvas:
         vx, vy, vz = (float(e - s) for s, e in zip(start, end, strict=True))
         length2 = max(vx * vx + vy * vy + vz * vz, 1e-6)
         dx, dy, dz = x - float(start[0]), y - float(start[1]), z - float(start[2])
-        along = (dx * vx + dy * vy) * (1 / length2) + dz * (vz / length2)
-        np.clip(along, 0, 1, out=along)
-        distance = (dx - along * vx) ** 2
-        distance += (dy - along * vy) ** 2
-        distance += (dz - along * vz) ** 2
-        np.sqrt(distance, out=distance)
+        # Along the axis from 0 to 1 without and with ends, then |d - along v|^2 = |d|^2 - along (2 free - along) |v|^2.
+        free = (dx * vx + dy * vy) * (1 / length2) + dz * (vz / length2)
+        along = np.maximum(free, 0)
+        np.minimum(along, 1, out=along)
+        free *= 2
+        free -= along
+        free *= along
+        free *= length2
+        distance = (dx * dx + dy * dy) + dz * dz
+        distance -= free
+        np.sqrt(np.abs(distance, out=distance), out=distance)
         along *= end_radius - radius
         distance -= along
         distance -= radius
@@ -117,7 +123,8 @@ class Canvas:
         """How much of each voxel lies inside a surface, from the distance to it in mm (negative inside)."""
         share = distance * (-1 / self.edge)
         share += 0.5
-        return np.clip(share, 0, 1, out=share)
+        np.maximum(share, 0, out=share)
+        return np.minimum(share, 1, out=share)
 
     def paint(self, box: Box, share: np.ndarray, hu, mask: str | None = None) -> None:
         """Blend `hu` (number or array) into a box by `share` in [0, 1]; note the voxels under the name `mask`."""

@@ -18,12 +18,14 @@ def add_generate_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "generate",
         help="write volumes, reports, labels and captions",
-        description="Write digital chest CT phantoms: volumes (NIfTI, HU), reports, true labels, captions and a manifest. "
+        description="Write digital chest CT phantoms: volumes (NIfTI, HU), reports, labels, captions and a manifest. "
         "The same options give the same files on any number of workers; run again to go on after an interruption.",
     )
     parser.add_argument("--count", type=int, required=True, metavar="N", help="number of phantoms")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed gives other patients (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed gives other patients (default 0)"
+    )
     parser.add_argument(
         "--grid",
         default="coarse",

@@ -1,13 +1,13 @@
 """Writing a data set of phantoms: volumes, masks, reports, labels and a manifest.
 
-    OUT/plan.json                        the options it was made with; a rerun with the same ones goes on, others are refused
-    OUT/volumes/CASE.nii.gz              int16 HU
-    OUT/masks/CASE/ABNORMALITY.nii.gz    uint8 0 or 1, on request
-    OUT/reports.csv                      case, findings, impression, as written
-    OUT/labels.csv, severity.csv         case and one column per abnormality: 0 or 1; 0 or 0.35 to 1
-    OUT/captions.json                    {split: {case: {"images": [...], "processed_report": [sentences]}}}
-    OUT/captions_without_summary.json    the same without the "There is X" sentences
-    OUT/manifest.csv                     case, seed, split, volume, sha256 of the volume; written last
+OUT/plan.json                        its options; a rerun with the same ones goes on, others are refused
+OUT/volumes/CASE.nii.gz              int16 HU
+OUT/masks/CASE/ABNORMALITY.nii.gz    uint8 0 or 1, on request
+OUT/reports.csv                      case, findings, impression, as written
+OUT/labels.csv, severity.csv         case and one column per abnormality: 0 or 1; 0 or 0.35 to 1
+OUT/captions.json                    {split: {case: {"images": [...], "processed_report": [sentences]}}}
+OUT/captions_without_summary.json    the same without the "There is X" sentences
+OUT/manifest.csv                     case, seed, split, volume, sha256 of the volume; written last
 """
 
 import hashlib
@@ -78,7 +78,9 @@ def parse_split(text: str) -> dict[str, float]:
     except ValueError:
         good = False
     if not good or abs(sum(split.values()) - 1) > 1e-6:
-        raise UsageError(f"--split {text!r} is not a split: write names and shares that add up to 1, as in train=0.9,test=0.1.")
+        raise UsageError(
+            f"--split {text!r} is not a split: write names and shares that add up to 1, as in train=0.9,test=0.1."
+        )
     return split
 
 
@@ -122,7 +124,10 @@ def generate(plan: Plan, out: Path, workers: int = 1) -> None:
     write_csv(
         out / "manifest.csv",
         ("case", "seed", "split", "volume", "sha256"),
-        ((case, seed, split, _volume(case), checksums[seed]) for case, seed, split in zip(cases, seeds, splits, strict=True)),
+        (
+            (case, seed, split, _volume(case), checksums[seed])
+            for case, seed, split in zip(cases, seeds, splits, strict=True)
+        ),
     )
 
 
@@ -166,23 +171,23 @@ def _claim(plan: Plan, out: Path) -> None:
 def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
     """Write all volumes (and masks) and return the sha256 of each volume by seed."""
     seeds = plan.seeds()
-    progress = {"total": len(seeds), "desc": "phantoms", "unit": "case", "smoothing": 0.05}
-    if workers == 1:
-        return {seed: _write_case(plan, out, seed) for seed in tqdm(seeds, **progress)}
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = {}
-        try:
+    checksums: dict[int, str] = {}
+    with tqdm(total=len(seeds), desc="phantoms", unit="case", smoothing=0.05) as bar:
+        if workers == 1:
+            for seed in seeds:
+                checksums[seed] = _write_case(plan, out, seed)
+                bar.update()
+            return checksums
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             # A few cases per job: a coarse one takes less time than handing it over.
-            for chunk in _chunks(seeds, 8):
-                jobs[pool.submit(_write_chunk, plan, out, chunk)] = chunk
-            checksums = {}
-            with tqdm(**progress) as bar:
+            jobs = [pool.submit(_write_chunk, plan, out, chunk) for chunk in _chunks(seeds, 8)]
+            try:
                 for job in as_completed(jobs):
                     checksums.update(job.result())
-                    bar.update(len(jobs[job]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+                    bar.update(len(job.result()))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return checksums
 
 

@@ -19,7 +19,7 @@ class Grid:
 
     shape: tuple[int, int, int]
 
-    @property
+    @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in mm along each axis."""
         return tuple(field / count for field, count in zip(FIELD_MM, self.shape, strict=True))

@@ -143,7 +143,10 @@ def _paint_table(voxels: np.ndarray, grid: Grid) -> None:
 
 def _noise(seed: int, grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
     volume = float(np.prod(grid.spacing)) / (1.5 * 1.5 * 3.0)
-    noise = _rng(seed, "noise").standard_normal(shape, dtype=np.float32)
+    rng = _rng(seed, "noise")
+    # The difference of two uniform numbers: bell-shaped, variance 1/6, several times faster than a Gaussian.
+    noise = rng.random(shape, dtype=np.float32)
+    noise -= rng.random(shape, dtype=np.float32)
     # Neighbouring voxels share noise, so it falls slower than with the square root of the volume.
-    noise *= NOISE_HU * volume**-0.25
+    noise *= NOISE_HU * 6**0.5 * volume**-0.25
     return noise

@@ -50,7 +50,7 @@ def wording() -> dict:
 
 
 def write_report(rng: np.random.Generator, severities: Mapping[str, float], lesions: Mapping[str, Lesion]) -> Report:
-    """Write the report of a patient; every positive sentence is about an abnormality in `severities`, every denial not."""
+    """Write the report of a patient: it affirms only abnormalities in `severities` and denies only others."""
     words = wording()
     positive: dict[str, str] = {}
     findings, impression = [], []

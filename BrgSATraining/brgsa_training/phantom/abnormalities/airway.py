@@ -11,7 +11,7 @@ def peribronchial_thickening(anatomy: Anatomy, severity: float, rng: np.random.G
     """Thick soft cuffs along the bronchi around both hila."""
     branches = []
     for side, sign in SIDES.items():
-        start = np.asarray(anatomy.hilum(side)) + (sign * 4, 2, 0)
+        start = np.add(anatomy.hilum(side), (sign * 4, 2, 0))
         for direction in ((0.8, -0.5, 0.5), (0.9, 0.1, 0.1), (0.75, 0.55, -0.3), (0.5, -0.55, -0.6), (0.5, 0.4, 0.8)):
             turn = np.asarray(direction) * (sign, 1, 1) + rng.normal(0, 0.12, 3)
             branches.append((start, start + turn * (44 + 14 * severity)))
@@ -33,17 +33,17 @@ def bronchiectasis(anatomy: Anatomy, severity: float, rng: np.random.Generator) 
     branches = []
     for one in SIDES if side == "bilateral" else (side,):
         sign = SIDES[one]
-        for index in range(6):
+        for index in range(7):
             end = anatomy.lung_point(rng, one, (-95 + 14 * index, -75 + 14 * index), (7, 14))
             start = np.asarray((sign * 46 + anatomy.midline, 22.0, 6.0 - 4 * index)) + rng.normal(0, 4, 3)
             branches.append((one, start, np.asarray(end)))
-    lumen = 6.0 + 2.5 * severity
+    lumen = 7.0 + 2.5 * severity
 
     def paint(scene: Scene) -> None:
         canvas = scene.canvas
         for one, start, end in branches:
             lung = scene.lung_of(one)
-            canvas.paint_path([start, end], [lumen + 3, lumen + 4], 30.0, "Bronchiectasis", within=lung)
+            canvas.paint_path([start, end], [lumen + 4, lumen + 5], 40.0, "Bronchiectasis", within=lung)
         for one, start, end in branches:
             canvas.paint_path([start, end], [lumen, lumen + 0.5], -990.0, within=scene.lung_of(one))
 

@@ -28,17 +28,17 @@ def rib_fracture(anatomy: Anatomy, severity: float, rng: np.random.Generator) ->
     """Broken neighbouring ribs on one side: displaced ends with callus, and blood that lifts the pleura inwards."""
     side = pick(rng, "right", "left")
     straight = 0.0 if side == "left" else np.pi
-    z0 = float(rng.uniform(-25, 15))
-    breaks = [anatomy.wall_point(straight + rng.normal(0, 0.15), z0 + 26 * index, -5) for index in (-1, 0, 1)]
+    z0 = float(rng.uniform(-30, 0))
+    breaks = [anatomy.wall_point(straight + rng.normal(0, 0.15), z0 + 26 * index, -5) for index in (-1, 0, 1, 2)]
 
     def paint(scene: Scene) -> None:
         canvas, name = scene.canvas, "Rib fracture"
         for x, y, z in breaks:
             inwards = 1 if x < 0 else -1
-            canvas.paint_ellipsoid((x + 6 * inwards, y, z), (16 + 5 * severity, 30, 15), 65.0, mask=name)
+            canvas.paint_ellipsoid((x + 6 * inwards, y, z), (19 + 6 * severity, 34, 17), 65.0, mask=name)
         for x, y, z in breaks:
             inwards = 1 if x < 0 else -1
-            canvas.paint_ellipsoid((x + 5 * inwards, y - 8, z + 4), (8, 14, 8), 800.0, mask=name)
-            canvas.paint_ellipsoid((x - 5 * inwards, y + 12, z - 3), (8, 12, 8), 800.0, mask=name)
+            canvas.paint_ellipsoid((x + 5 * inwards, y - 8, z + 4), (9, 15, 9), 900.0, mask=name)
+            canvas.paint_ellipsoid((x - 5 * inwards, y + 12, z - 3), (9, 13, 9), 900.0, mask=name)
 
     return Lesion(paint, side)

@@ -8,33 +8,34 @@ from brgsa_training.phantom.body import Scene
 
 
 def lung_nodule(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
-    """Several round solid nodules in both lungs."""
+    """Many round solid nodules with chalk in their middle, in both lungs."""
     nodules = []
-    for index in range(5 + int(5 * severity)):
+    for index in range(8 + int(6 * severity)):
         side = ("right", "left")[index % 2]
-        nodules.append((anatomy.lung_point(rng, side, (-75, 95), (9, 40)), rng.uniform(7.5, 9) + 4 * severity))
+        nodules.append((anatomy.lung_point(rng, side, (-75, 95), (11, 40)), rng.uniform(8.5, 10) + 4 * severity))
 
     def paint(scene: Scene) -> None:
         for center, radius in nodules:
-            scene.canvas.paint_ellipsoid(center, (radius,) * 3, 60.0, mask="Lung nodule", within=scene.lung)
+            scene.canvas.paint_ellipsoid(center, (radius,) * 3, 90.0, mask="Lung nodule", within=scene.lung)
+            scene.canvas.paint_ellipsoid(center, (0.6 * radius,) * 3, 550.0, within=scene.lung)
 
     return Lesion(paint, "bilateral", "", 2 * max(radius for _, radius in nodules))
 
 
 def lung_mass(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
-    """One large solid mass with spicules."""
+    """One large solid mass with spicules, a bright rim and a dead middle."""
     side, site = pick(rng, "right", "left"), pick(rng, "upper", "middle")
-    radius = 26 + 12 * severity
+    radius = 31 + 12 * severity
     center = anatomy.lung_point(rng, side, LOBE_Z[site], (18, 34))
     radii = radius * rng.uniform(0.85, 1.1, 3)
     spicules = [np.asarray(center) + 1.45 * radius * _direction(rng) for _ in range(12)]
 
     def paint(scene: Scene) -> None:
         name = "Lung mass"
-        scene.canvas.paint_ellipsoid(center, radii, 70.0, mask=name, within=scene.lung)
+        scene.canvas.paint_ellipsoid(center, radii, 150.0, mask=name, within=scene.lung)
         for tip in spicules:
-            scene.canvas.paint_path([center, tip], [7, 1], 50.0, name, within=scene.lung)
-        scene.canvas.paint_ellipsoid(center, 0.45 * radii, 25.0, within=scene.lung)
+            scene.canvas.paint_path([center, tip], [8, 2], 90.0, name, within=scene.lung)
+        scene.canvas.paint_ellipsoid(center, 0.5 * radii, 10.0, within=scene.lung)
 
     return Lesion(paint, side, site, 2 * float(max(radii)))
 
@@ -84,16 +85,16 @@ def consolidation(anatomy: Anatomy, severity: float, rng: np.random.Generator) -
 def pneumonia(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
     """Many rounded patches under the pleura of both lungs, dense in the middle and hazy around."""
     patches = []
-    for index in range(12 + int(8 * severity)):
+    for index in range(14 + int(8 * severity)):
         side = ("right", "left")[index % 2]
-        patches.append((anatomy.lung_point(rng, side, (-85, 80), (4, 14)), rng.uniform(15, 21)))
+        patches.append((anatomy.lung_point(rng, side, (-85, 60), (3, 14)), rng.uniform(20, 27)))
 
     def paint(scene: Scene) -> None:
         canvas = scene.canvas
         for center, radius in patches:
             box, distance = canvas.ellipsoid(center, (radius,) * 3, margin=4)
             share = np.clip(0.5 - distance / 8, 0, 1) * scene.lung[box]
-            dense = -450 + 350 * np.clip(-distance / (0.7 * radius), 0, 1)
+            dense = -420 + 400 * np.clip(-distance / (0.6 * radius), 0, 1)
             canvas.paint(box, share, np.maximum(canvas.hu[box], dense), "Pneumonia")
 
     return Lesion(paint, "bilateral", "", 2 * max(radius for _, radius in patches))
@@ -104,11 +105,11 @@ def lung_cyst(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Le
     cysts = []
     for index in range(6 + int(4 * severity)):
         side = ("right", "left")[index % 2]
-        cysts.append((anatomy.lung_point(rng, side, (-70, 70), DEEP), rng.uniform(15, 20) + 4 * severity))
+        cysts.append((anatomy.lung_point(rng, side, (-70, 70), DEEP), rng.uniform(18, 22) + 5 * severity))
 
     def paint(scene: Scene) -> None:
         for center, radius in cysts:
-            scene.canvas.paint_ellipsoid(center, (radius + 3.5,) * 3, -60.0, mask="Lung cyst", within=scene.lung)
+            scene.canvas.paint_ellipsoid(center, (radius + 5,) * 3, 20.0, mask="Lung cyst", within=scene.lung)
         for center, radius in cysts:
             scene.canvas.paint_ellipsoid(center, (radius,) * 3, -1000.0, within=scene.lung)
 

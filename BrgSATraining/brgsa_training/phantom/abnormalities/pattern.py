@@ -70,7 +70,9 @@ def pulmonary_fibrosis(anatomy: Anatomy, severity: float, rng: np.random.Generat
         canvas = scene.canvas
         comb = scene.field(rng, 7)
         low = np.clip((50 - canvas.z) / 60, 0, 1)
-        rind = np.clip((thickness + scene.lung_distance) / 8, 0, 1) * (np.abs(canvas.x) > 40)
+        # Under the pleura of the ribs and of the diaphragm, not along the mediastinum.
+        outer = np.maximum(scene.chest_distance, anatomy.diaphragm_height(canvas.x, canvas.y) - canvas.z)
+        rind = np.clip((thickness + outer) / 8, 0, 1)
         share = rind * low * scene.lung
         canvas.paint(canvas.everything, share, np.where(comb > 0.7, -930.0, -230.0), "Pulmonary fibrosis")
 
@@ -85,7 +87,7 @@ def pulmonary_fibrotic_sequela(anatomy: Anatomy, severity: float, rng: np.random
     for one in sides:
         for _ in range(5):
             end = anatomy.lung_point(rng, one, (65, 122), (2, 9))
-            start = np.asarray(anatomy.hilum(one)) + rng.normal(0, 8, 3) + (SIDES[one] * 14, 0, 22)
+            start = np.add(anatomy.hilum(one), rng.normal(0, 8, 3) + np.array((SIDES[one] * 14, 0, 22)))
             bands.append((one, start, end))
 
     def paint(scene: Scene) -> None:

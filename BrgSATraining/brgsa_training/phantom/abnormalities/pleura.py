@@ -49,14 +49,14 @@ def empyema(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesi
     z = float(rng.uniform(-45, 0))
     back = float(rng.uniform(0.0, 0.35))
     wall = anatomy.wall_point(back if side == "left" else np.pi - back, z, 6)
-    radii = np.array((30.0, 46.0, 50.0)) * (0.85 + 0.25 * severity)
+    radii = np.array((36.0, 52.0, 58.0)) * (0.85 + 0.25 * severity)
     turn = SIDES[side] * back
 
     def paint(scene: Scene) -> None:
         canvas, lung, name = scene.canvas, scene.lung_of(side), "Empyema"
-        canvas.paint_ellipsoid(wall, radii, 190.0, turn, name, within=lung)
+        canvas.paint_ellipsoid(wall, radii, 240.0, turn, name, within=lung)
         inner = canvas.share(scene.chest_distance + 6) * lung
-        canvas.paint_ellipsoid(wall, radii - 7, 22.0, turn, within=inner)
+        canvas.paint_ellipsoid(wall, radii - 8, 15.0, turn, within=inner)
         gas = (wall[0] - SIDES[side] * 10, wall[1] - 18, wall[2] + 6)
         canvas.paint_ellipsoid(gas, (9, 7, 14), -950.0, within=inner)
 
@@ -66,7 +66,7 @@ def empyema(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesi
 def pleural_calcification(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
     """Plaques of chalk inside the ribs and on the diaphragm of both sides."""
     plaques = []
-    for _side, straight in (("left", 0.0), ("right", np.pi)):
+    for straight in (0.0, np.pi):
         for z_range in ((-60, -30), (-20, 15), (25, 55)):
             angle = straight + rng.uniform(-0.9, 0.9)
             plaques.append((anatomy.wall_point(angle, float(rng.uniform(*z_range))), rng.uniform(22, 30)))
@@ -78,8 +78,7 @@ def pleural_calcification(anatomy: Anatomy, severity: float, rng: np.random.Gene
             box, distance = canvas.ellipsoid(center, (radius,) * 3)
             sheet = np.maximum(distance, np.abs(scene.chest_distance[box] + thickness / 2) - thickness / 2)
             canvas.paint(box, canvas.share(sheet), 950.0, name)
-        for sign, side in ((-1, "right"), (1, "left")):
-            x, y = sign * 66.0, 0.0
+        for x, y in ((-66.0, 0.0), (66.0, 0.0)):
             center = (x, y, float(anatomy.diaphragm_height(x, y)))
             box, distance = canvas.ellipsoid(center, (34, 40, 26))
             height = canvas.z[:, :, box[2]] - anatomy.diaphragm_height(
