@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from brgsa.dicom import folder_files, read_header
+from brgsa.dicom_header import folder_files, is_dicom, read_header
 from brgsa.errors import InputError
 from brgsa.stored import EXTENSIONS, file_format, unreadable
 
@@ -78,17 +78,13 @@ def _tree(top: Path) -> list[Case]:
         dicom = False
         for path in folder_files(Path(folder)):
             extension = _extension(path)
-            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and _is_dicom(path)):
+            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and is_dicom(path)):
                 dicom = True
             elif extension:
                 cases.append(Case("", path))
         if dicom:
             cases.append(Case("", Path(folder)))
     return cases
-
-
-def _is_dicom(path: Path) -> bool:
-    return path.name.upper() != "DICOMDIR" and file_format(path) == "dicom"
 
 
 def _extension(path: Path) -> str:

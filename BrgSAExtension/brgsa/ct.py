@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from brgsa.cases import Case, find_cases
-from brgsa.dicom import Series, list_series, read_dicom
+from brgsa.dicom import read_dicom
+from brgsa.dicom_series import Series, list_series
 from brgsa.errors import InputError, OutOfMemoryError, UsageError
 from brgsa.itk_image import read_itk_image
 from brgsa.nifti import read_nifti

@@ -1,9 +1,12 @@
 """Reading NRRD and MetaImage through SimpleITK, and keeping SimpleITK quiet."""
 
+import contextlib
 import functools
 import math
 import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +18,19 @@ from brgsa.stored import Source, file_size, open_file, require_plausible_size, r
 _IO = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 _NAME = {"nrrd": "NRRD", "metaimage": "MetaImage"}
 _HEADER_LIMIT = 1 << 18
+# MetaImage fields that hold one number per axis (1) or a matrix (2).
+_METAIMAGE_NUMBERS = {
+    "dimsize": 1,
+    "elementspacing": 1,
+    "elementsize": 1,
+    "offset": 1,
+    "position": 1,
+    "origin": 1,
+    "centerofrotation": 1,
+    "transformmatrix": 2,
+    "orientation": 2,
+    "rotation": 2,
+}
 
 
 @functools.cache
@@ -37,8 +53,10 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_IO[kind])
+    quiet = _silent_stderr if kind == "metaimage" else contextlib.nullcontext
     try:
-        reader.ReadImageInformation()
+        with quiet():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise _damaged(path, kind) from error
     if reader.GetNumberOfComponents() != 1:
@@ -46,7 +64,8 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     shape, messages = require_three_axes(path, tuple(int(length) for length in reader.GetSize()))
     _require_data(path, kind, fields, reader)
     try:
-        image = reader.Execute()
+        with quiet():
+            image = reader.Execute()
         voxels = sitk.GetArrayFromImage(image).reshape(shape[::-1]).transpose(2, 1, 0)
     except RuntimeError as error:
         raise _damaged(path, kind) from error
@@ -57,7 +76,7 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     affine = np.eye(4)
     affine[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
-    known = bool(fields.keys() & {"space", "space dimension", "transformmatrix", "orientation", "rotation"})
+    known = bool(fields.keys() & {"space", "transformmatrix", "orientation", "rotation"})
     source = Source(
         path=path,
         format=kind,
@@ -88,16 +107,53 @@ def _header_fields(path: Path, kind: str) -> dict[str, str]:
             raise InputError(f"{path}: is not a NRRD file, whatever its name says; give a CT scan.")
         head = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
         pairs = re.findall(r"^([^:=#\n]+):=?[ \t]*(.*?)\r?$", head.decode("utf-8", "replace"), re.MULTILINE)
+        fields = {name.strip().lower(): value.strip() for name, value in pairs}
     else:
-        head = re.split(rb"(?<=\n)(?=ElementDataFile)", head, maxsplit=1)
-        head = head[0] + (head[1].split(b"\n", 1)[0] if len(head) > 1 else b"")
-        pairs = re.findall(r"^([A-Za-z]+)[ \t]*=[ \t]*(.*?)\r?$", head.decode("utf-8", "replace"), re.MULTILINE)
-        if not {"ndims", "elementdatafile"} <= {name.lower() for name, _ in pairs}:
-            raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a CT scan.")
-    fields = {name.strip().lower(): value.strip() for name, value in pairs}
+        fields = _metaimage_fields(path, head)
     for name in ("spacings", "elementspacing"):
         _require_spacing(path, fields.get(name, ""))
     return fields
+
+
+def _metaimage_fields(path: Path, head: bytes) -> dict[str, str]:
+    """Read a MetaImage header strictly, because SimpleITK's own parser can crash the process on a damaged one."""
+    fields: dict[str, str] = {}
+    for line in head.decode("utf-8", "replace").split("\n"):
+        match = re.fullmatch(r"([A-Za-z]\w*)[ \t]*=[ \t]*(.*?)[ \t]*\r?", line)
+        if match is None:
+            if not fields:
+                raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a CT scan.")
+            raise _damaged(path, "metaimage")
+        name = match[1].lower()
+        if name in fields:
+            raise _damaged(path, "metaimage")
+        fields[name] = match[2]
+        if name == "elementdatafile":
+            break
+    axes = fields.get("ndims", "")
+    known = fields.get("objecttype") == "Image" and re.fullmatch(r"MET_[A-Z_]+", fields.get("elementtype", ""))
+    if not (known and "elementdatafile" in fields and re.fullmatch("[1-9]", axes) and "dimsize" in fields):
+        raise _damaged(path, "metaimage")
+    names = list(fields)
+    for name, count in _METAIMAGE_NUMBERS.items():
+        words = fields.get(name, "").split()
+        if name in fields and (len(words) != int(axes) ** count or names.index(name) < names.index("ndims")):
+            raise _damaged(path, "metaimage")
+    return fields
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what C++ code prints on standard error: MetaImage's parser prints past all of SimpleITK's switches."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path of ours)
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _require_spacing(path: Path, text: str) -> None:

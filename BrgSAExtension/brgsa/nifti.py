@@ -140,9 +140,10 @@ def _affine_lps(path: Path, header) -> tuple[np.ndarray, bool]:
             affine = np.array(header.get_best_affine(), dtype=np.float64)
     except Exception as error:  # a quaternion longer than 1, a bad sign factor, ...: nibabel's own error types
         raise InputError(f"{path}: the orientation in the header is damaged; export the scan again.") from error
-    affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, known
+    with np.errstate(all="ignore"):
+        affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, known
 
 
 def _scaling(path: Path, header) -> tuple[float, float]:

@@ -1,11 +1,44 @@
-"""Synthetic scans for the tests of the scoring library."""
+"""Small scans and weights that the library's tests share."""
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
+TORSO_SPACING = (6.0, 6.0, 6.0)
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def torso(seed: int = 0, shape: tuple[int, int, int] = (64, 56, 60)) -> np.ndarray:
+    """A body of water with two lungs of air in HU, int16 (X, Y, Z), axes growing Left, Posterior, Superior."""
+    generator = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * 6.0 for n in shape), indexing="ij")
+    hu = np.full(shape, -1000.0)
+    hu[(x / 170) ** 2 + (y / 130) ** 2 < 1] = 30
+    for side in (-75, 75):
+        hu[((x - side) / 55) ** 2 + (y / 85) ** 2 + (z / 130) ** 2 < 1] = -850
+    return (hu + generator.normal(0, 15, shape)).round().astype(np.int16)
+
+
+def save_lps(path: Path, voxels: np.ndarray, spacing=TORSO_SPACING) -> Path:
+    """Write a NIfTI whose axes grow Left, Posterior, Superior (NIfTI's world is RAS)."""
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def torso_path(tmp_path_factory) -> Path:
+    return save_lps(tmp_path_factory.mktemp("torso") / "torso.nii.gz", torso())
+
+
+@pytest.fixture
+def torso_paths(tmp_path) -> list[Path]:
+    """Three scans that differ in noise."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    return [save_lps(folder / f"case{n}.nii.gz", torso(n)) for n in range(3)]
 
 
 def ellipsoid(shape, spacing, centre, radii):
@@ -19,7 +52,7 @@ def ellipsoid(shape, spacing, centre, radii):
 
 
 @pytest.fixture(scope="session")
-def torso():
+def chest():
     """A chest in 2 x 2 x 3 mm voxels: (X, Y, Z) int16 HU, axes growing Left, Posterior, Superior, and its LPS affine.
 
     Noisy air round an elliptical body of soft tissue, two lung ellipsoids of 2 litres each, a spine.
@@ -76,7 +109,10 @@ def save_dicom():
         image.HighBit, image.PixelRepresentation = 15, 0
         image.RescaleSlope, image.RescaleIntercept = 1, -1024
         for name, value in header.items():
-            setattr(image, name, value)
+            if value is None:
+                delattr(image, name)
+            else:
+                setattr(image, name, value)
         image.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save_as(path, enforce_file_format=True)

@@ -338,6 +338,17 @@ def test_a_header_without_its_voxel_file_is_refused(tmp_path):
     assert_refused(tmp_path / "scan.mhd", "scan.raw", "not there")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("NDims = 3", "NDims = 83"), ("NDims = 3", "NDims =83i"), ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0")]
+)
+def test_a_metaimage_header_that_crashes_simpleitk_is_refused(tmp_path, old, new, capfd):
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(numbered()), str(path))
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    assert_refused(path, "damaged MetaImage")
+    assert capfd.readouterr().err == ""
+
+
 def test_half_of_a_pair_is_refused(tmp_path):
     assert_refused(nifti(tmp_path / "scan.nii", magic=b"ni1\0"), ".hdr/.img")
 
