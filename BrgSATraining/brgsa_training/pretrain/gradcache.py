@@ -1,6 +1,6 @@
 """Forward and backward of one batch, whole or in chunks that need the memory of one chunk only.
 
-In chunks (gradient caching, Gao et al., arXiv 2101.06983) the embeddings of all chunks are computed without a graph, the
+In chunks (gradient caching, Gao et al., arXiv 2101.06983) all embeddings are computed without a graph, the
 loss and its gradient with respect to the embeddings follow, and then every chunk runs again with a graph to carry its
 share of that gradient to the weights. Random state (dropout) of the first run is repeated in the second, so the result
 is the gradient of the whole batch.

@@ -1,6 +1,6 @@
 """The training loss of BrgSA: contrast the embeddings, rebuild them from the bank, contrast what the bank rebuilt.
 
-With s = 10, v and t the embeddings of B pairs, v^ and t^ what the bank makes of them, and CE the mean cross entropy with
+With s = 10, v and t the embeddings of B pairs, v^ and t^ what the bank makes of them, CE the mean cross entropy with
 the diagonal as target:
 
     L = contrastive      * (CE(s cos(v, t))   + CE(s cos(v, t)'))

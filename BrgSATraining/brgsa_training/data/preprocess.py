@@ -1,0 +1,172 @@
+"""Filling a cache: scans are read, resampled and written by several processes; what is done is not done again."""
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line
+from brgsa.files import write_csv
+from brgsa.preprocess import PreprocessingPlan, to_grid
+from brgsa_training.data.cache import (
+    FAILURES,
+    CachedCase,
+    claim,
+    growing_manifest,
+    read_manifest,
+    volume_path,
+    write_volume,
+)
+from brgsa_training.data.scan import Scan
+from brgsa_training.lock import locked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A scan that is not in the cache, with the exit code of its error and the reason in one line."""
+
+    case: str
+    path: str
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """How many cases this run did, how many it found done, and what failed."""
+
+    done: int
+    known: int
+    failures: list[Failure]
+
+
+def preprocess_scan(scan: Scan, folder: Path, plan: PreprocessingPlan, fidelity: str) -> CachedCase | Failure:
+    """Read one scan, put it on the model's grid and write its volume. Never raises for a bad scan.
+
+    Raises:
+        BrgSAError: the folder cannot be written; every other case would fail, too.
+    """
+    try:
+        volume, note = scan.read(fidelity)
+        hu, _ = to_grid(volume, plan, fidelity)
+    except BrgSAError as error:
+        return Failure(scan.case, str(scan.path), error.exit_code, str(error))
+    except MemoryError:
+        return Failure(scan.case, str(scan.path), OutOfMemoryError.exit_code, "out of memory. Use fewer workers.")
+    except Exception as error:  # a reader's own error: one strange file must not stop the night
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return Failure(scan.case, str(scan.path), InputError.exit_code, reason)
+    count, sha256 = write_volume(folder, scan.case, hu)
+    return CachedCase(scan.case, scan.study, scan.patient, count, sha256, note)
+
+
+def preprocess(
+    scans: Sequence[Scan], folder: str | os.PathLike, plan: PreprocessingPlan, fidelity: str = "exact", workers: int = 1
+) -> PreprocessResult:
+    """Put scans into a cache; those that are in it whole are passed over, failed ones are tried again.
+
+    Args:
+        scans: cases with different names.
+        folder: the cache; made if need be.
+        plan: the model's grid.
+        fidelity: "exact" or "reference", see `brgsa.preprocess`.
+        workers: processes; with 1 the work is done in this one.
+
+    Raises:
+        UsageError: the folder holds something else, a cache made with another plan, or another run works in it.
+        BrgSAError: the folder cannot be written or the disk is full; what is done stays.
+    """
+    folder = Path(folder)
+    with locked(folder, "preprocessing"):
+        claim(folder, plan, fidelity)
+        known = {name: line for name, line in read_manifest(folder).items() if _is_whole(folder, line)}
+        todo = [scan for scan in scans if scan.case not in known]
+        failures, done = [], 0
+        jobs = ((scan, folder, plan, fidelity) for scan in todo)
+        try:
+            with growing_manifest(folder, known) as manifest:
+                results = _in_this_process(jobs) if workers == 1 else _in_processes(jobs, workers)
+                for result in tqdm(results, desc="preprocess", unit="scan", total=len(todo), disable=None):
+                    if isinstance(result, Failure):
+                        failures.append(result)
+                        log.info("%s: %s", result.case, result.reason)
+                    else:
+                        manifest.add(result)
+                        done += 1
+                        log.info("%s: %s", result.case, result.note)
+        finally:
+            rows = ((failure.case, failure.path, failure.code, failure.reason) for failure in failures)
+            write_csv(folder / FAILURES, ("case", "path", "code", "reason"), rows)
+        return PreprocessResult(done, len(scans) - len(todo), failures)
+
+
+def _is_whole(folder: Path, line: CachedCase) -> bool:
+    path = volume_path(folder, line.case)
+    return path.is_file() and path.stat().st_size == line.bytes
+
+
+def _in_this_process(jobs: Iterable[tuple]) -> Iterator[CachedCase | Failure]:
+    return (preprocess_scan(*job) for job in jobs)
+
+
+def _in_processes(jobs: Iterable[tuple], workers: int) -> Iterator[CachedCase | Failure]:
+    """Results in the order in which they are ready, few jobs waiting at a time.
+
+    When a process dies (the system kills those that take too much memory), the jobs that were in hand are done again
+    one by one; a job that kills its process again has failed.
+    """
+    jobs = iter(jobs)
+    while suspects := (yield from _until_a_process_dies(jobs, workers)):
+        yield from map(_alone, suspects)
+
+
+def _until_a_process_dies(jobs: Iterator[tuple], workers: int) -> Generator[CachedCase | Failure, None, list[tuple]]:
+    """Yield results; return the jobs that were in hand when a process died, none when all jobs are done."""
+    running: dict[Future, tuple] = {}
+    with _pool(workers) as pool:
+        for job in jobs:
+            try:
+                running[pool.submit(preprocess_scan, *job)] = job
+            except BrokenProcessPool:
+                return [*running.values(), job]
+            if len(running) < 2 * workers:
+                continue
+            if (yield from _finished(running)):
+                return list(running.values())
+        while running:
+            if (yield from _finished(running)):
+                return list(running.values())
+    return []
+
+
+def _finished(running: dict[Future, tuple]) -> Generator[CachedCase | Failure, None, bool]:
+    """Wait for at least one job and yield what is finished; return whether a process died."""
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        try:
+            result = future.result()
+        except BrokenProcessPool:
+            return True
+        del running[future]
+        yield result
+    return False
+
+
+def _alone(job: tuple) -> CachedCase | Failure:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(preprocess_scan, *job).result()
+        except BrokenProcessPool:
+            reason = "its process was killed, probably for want of memory. Use fewer workers."
+            return Failure(job[0].case, str(job[0].path), OutOfMemoryError.exit_code, reason)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
