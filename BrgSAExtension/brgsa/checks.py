@@ -103,7 +103,8 @@ def _geometry(volume: CTVolume) -> list[Finding]:
         if turned > OBLIQUE_DEGREES:
             message = f"the axes are turned by {turned:.1f} degrees against the patient; an upright scan is safer."
             findings.append(Finding("oblique-axes", "warning", message))
-    coarse, coarsest = sorted(volume.spacing)[1:]
+    # Spacings computed from an affine are a little off; hundredths of a mm do not matter.
+    coarse, coarsest = (round(size, 2) for size in sorted(volume.spacing)[1:])
     thickness = max(coarsest, volume.source.slice_thickness or 0.0)
     if thickness > THICK_SLICES_MM:
         message = f"the slices are {thickness:.1f} mm thick (over 5 mm); use a thinner reconstruction if there is one."
@@ -121,10 +122,12 @@ def _degrees(cosine: float) -> float:
 
 def _values(field: Field) -> list[Finding]:
     """Judge whether the values are HU; at most one finding."""
-    values = field.values
+    values, lowest = field.values, float(field.all_values.min())
     low, high = field.range
     if high - low < 50:
         why = f"lie between {low:g} and {high:g}: already normalised, or a label map"
+    elif -600 < lowest < -20 and np.mean(field.all_values == lowest) > 0.05:
+        why = f"are cut off below {lowest:g}: a display window was applied"
     elif low >= -50 and high <= 256:
         why = f"lie between {low:g} and {high:g}: grey levels of a picture"
     elif low >= -50 and high > 33000:
@@ -133,8 +136,6 @@ def _values(field: Field) -> list[Finding]:
         why = f"start at {low:g}, without air: the offset (usually -1024) was not applied"
     elif np.mean(values < -1500) > 0.02:
         why = f"start at {low:g}: the offset (usually -1024) was applied twice"
-    elif low > -300 and np.mean(field.all_values == field.all_values.min()) > 0.05:
-        why = f"are cut off below {field.all_values.min():g}: a display window was applied"
     elif np.mean((values > -200) & (values < 300)) < 0.01:
         why = f"lie between {low:g} and {high:g} with almost nothing near 0, where soft tissue should be"
     else:

@@ -10,19 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.errors import InputError
 from brgsa.itk_image import quiet_simpleitk
 from brgsa.stored import file_format, file_size, open_file, require_plausible_size, unreadable
 
+PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 # Elements as they stand in a file's header, with or without their explicit type; nested ones too, which SimpleITK does
 # not hand over.
 _NUMBERS = rb"(?:DS..|..\x00\x00)([-+0-9.eE \\]+)"
 _POSITION = re.compile(rb"\x20\x00\x32\x00" + _NUMBERS, re.DOTALL)
 _ORIENTATION = re.compile(rb"\x20\x00\x37\x00" + _NUMBERS, re.DOTALL)
 _PIXEL_SPACING = re.compile(rb"\x28\x00\x30\x00" + _NUMBERS, re.DOTALL)
-PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00(?:O[BW]\x00\x00)?(....)", re.DOTALL)
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-_SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 
 
 @dataclass(frozen=True)
@@ -150,23 +147,14 @@ def file_content(path: Path) -> Iterator[mmap.mmap]:
 
 
 def require_pixels(image: Image) -> None:
-    """Refuse a file that is too short for its pixels; GDCM would fill the rest without a word.
+    """Refuse a header that promises more pixels than the file can hold, before memory is set aside for them.
 
     Raises:
-        InputError: the header promises more pixels than there are, or the file ends within them.
+        InputError: naming the file.
     """
     size = file_size(image.path)
     length = image.rows * image.columns * image.frames * image.samples * image.bits // 8
     require_plausible_size(image.path, length, size, compressed=True)
-    with file_content(image.path) as content:
-        for match in PIXEL_DATA.finditer(content):
-            stored = int.from_bytes(match[1], "little")
-            if stored == _UNDEFINED_LENGTH:
-                whole = content.rfind(_SEQUENCE_END) > match.end()
-            else:
-                whole = stored < length or match.end() + length <= size
-            if not whole:
-                raise InputError(f"{image.path}: the pixel data are cut short; copy it again.")
 
 
 def placed_frames(image: Image) -> tuple[Image, np.ndarray | None]:
@@ -176,7 +164,7 @@ def placed_frames(image: Image) -> tuple[Image, np.ndarray | None]:
     """
     with file_content(image.path) as content:
         # Pixel data come last in the file; nothing behind their tag is a header.
-        end = content.rfind(b"\xe0\x7f\x10\x00")
+        end = content.rfind(PIXEL_DATA_TAG)
         found = {
             pattern: [_numbers(match[1].decode("ascii"), count) for match in pattern.finditer(content, 0, end)]
             for pattern, count in ((_POSITION, 3), (_ORIENTATION, 6), (_PIXEL_SPACING, 2))

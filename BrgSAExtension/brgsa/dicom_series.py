@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.dicom_header import PIXEL_DATA, Image, file_content, folder_files, is_dicom, placed_frames, read_header
+from brgsa.dicom_header import PIXEL_DATA_TAG, Image, file_content, folder_files, is_dicom, placed_frames, read_header
 from brgsa.errors import InputError, UsageError
 from brgsa.stored import file_size
 
@@ -143,7 +143,7 @@ def _require_readable(chosen: Series, others: Iterable[Path]) -> None:
         if path.stat().st_size == 0:
             continue
         with file_content(path) as content:
-            if content.find(chosen.uid.encode()) >= 0 and PIXEL_DATA.search(content):
+            if content.find(chosen.uid.encode()) >= 0 and content.find(PIXEL_DATA_TAG) >= 0:
                 raise InputError(f"{path}: this slice of the series is cut short or damaged; copy it again.")
 
 

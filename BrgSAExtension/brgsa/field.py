@@ -53,14 +53,16 @@ class Field:
 
     @cached_property
     def lungs(self) -> np.ndarray:
-        """Voxels with the density of aerated lung that have the body on three of four sides, in pieces over 30 mL.
+        """Voxels with the density of aerated lung, in pieces over 30 mL that lie inside the body.
 
-        Lungs cut by the border count too: no closed chest wall is needed. The table's foam has the body on one side.
+        Inside is where most of the piece has the body on at least three of its four sides within the slice. So lungs
+        that the border cuts count too, and the foam of the table, which has the body on one side, does not.
         """
         inside = sum(_body_beyond(self.body, axis, step) for axis in (0, 1) for step in (1, -1)) >= 3
         low, high = _LUNG_HU
-        labels, sizes = _components(_open((self.hu > low) & (self.hu < high) & inside))
-        return (sizes * self._litres_per_voxel >= _SMALLEST_PART_LITRES)[labels]
+        labels, sizes = _components(_open((self.hu > low) & (self.hu < high)))
+        sizes_inside = np.bincount(labels[inside], minlength=len(sizes))
+        return ((sizes * self._litres_per_voxel >= _SMALLEST_PART_LITRES) & (sizes_inside > sizes / 2))[labels]
 
     @property
     def lung_litres(self) -> float:
