@@ -50,5 +50,6 @@ def worker_launch(interpreter: str = "", environment: Mapping[str, str] | None =
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    module = "brgsa.stub" if os.environ.get("BRGSA_STUB") else "brgsa.worker"
     # `-m` puts the working folder first on the module path: source checkouts are not on the path of PythonSlicer.
-    return Launch((program, "-m", "brgsa.worker"), variables, str(EXTENSION_FOLDER))
+    return Launch((program, "-m", module), variables, str(EXTENSION_FOLDER))

@@ -80,20 +80,24 @@ def volume_key(volume: Any) -> str:
     return f"{volume.GetID()} {volume.GetImageData().GetMTime()} {matrix}"
 
 
+def add_volume(voxels: np.ndarray, spacing: tuple[float, float, float], name: str) -> Any:
+    """Add a volume to the scene.
+
+    Args:
+        voxels: (K, J, I), axes growing Superior, Posterior, Left.
+        spacing: mm along I, J, K.
+    """
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    volume.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    volume.SetSpacing(spacing)
+    slicer.util.updateVolumeFromArray(volume, voxels)
+    volume.CreateDefaultDisplayNodes()
+    return volume
+
+
 def node(node_id: str) -> Any:
     """The node with this ID, or None when it has been removed."""
     return slicer.mrmlScene.GetNodeByID(node_id)
-
-
-def watch_removal(callback: Any) -> tuple[Any, int]:
-    """Call `callback(node)` when a node leaves the scene; returns what `unwatch` needs."""
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def removed(caller, event, removed_node):
-        callback(removed_node)
-
-    scene = slicer.mrmlScene
-    return scene, scene.AddObserver(scene.NodeRemovedEvent, removed)
 
 
 def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> Any:
@@ -266,3 +270,8 @@ def _place_under_study(new: Any, volume: Any) -> None:
     scan, item = hierarchy.GetItemByDataNode(volume), hierarchy.GetItemByDataNode(new)
     if scan and item:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(scan))
+
+
+def result_volume(table: Any) -> Any:
+    """The scan that a score table belongs to, or None."""
+    return table.GetNodeReference(INPUT_REFERENCE) if table is not None else None

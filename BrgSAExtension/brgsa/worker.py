@@ -375,15 +375,22 @@ def _import_message(package: str, error: ImportError) -> str:
     return f"the Python package {package} is damaged ({first_line(error)}). Remove it and install it again in Setup."
 
 
-def main() -> int:
-    """Serve the panel on this process's own pipes."""
-    # Libraries print; the protocol gets a descriptor of its own and everything else goes to standard error.
+def protocol_streams() -> tuple[IO[str], IO[str]]:
+    """Take this process's pipes for the protocol: the streams of requests and of messages.
+
+    Libraries print; from here on what they print goes to standard error.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    requests = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="replace", newline="\n")
+    return os.fdopen(os.dup(0), "r", encoding="utf-8", errors="replace", newline="\n"), answers
+
+
+def main() -> int:
+    """Serve the panel on this process's own pipes."""
+    streams = protocol_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    return Worker(requests, answers).run()
+    return Worker(*streams).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""A worker with made-up scores: `python -m brgsa.stub`.
+
+It speaks the whole protocol without torch, numpy or weights, so that the way from the panel to the table and back can
+be tried on any machine; the self-test of the Slicer module uses it where BRGSA_STUB is set. A score depends on the
+prompt alone.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from brgsa.abnormalities import Abnormality
+from brgsa.worker import Job, Worker, protocol_streams
+
+NOTICE = "stub: the scores are made up"
+
+
+class StubScorer:
+    """Has of `brgsa.scoring.Scorer` what the worker uses."""
+
+    def embed(self, path: str | os.PathLike, *, case: str, on_progress) -> str:
+        """Report some progress; return the case's name, which is all that is kept of a scan."""
+        for step in range(5):
+            on_progress(step / 5, "encoding the scan")
+        return case
+
+    def score_embedding(self, case: str, abnormalities: Iterable[Abnormality], *, prompts: str, kind: str):
+        """Return made-up scores with the `to_dict` of `ScanScores`."""
+        rows = [
+            {"name": each.name, "score": _score(each.prompts[0])}
+            | {"probability": None, "threshold": None, "positive": None}
+            for each in abnormalities
+        ]
+        content = {
+            "version": 1,
+            "case": case,
+            "path": "",
+            "notice": NOTICE,
+            "scores": rows,
+            "findings": [],
+            "messages": [],
+            "settings": {"weights": "stub", "prompts": prompts, "score": kind, "device": "none"},
+            "seconds": {},
+        }
+        return SimpleNamespace(to_dict=lambda: content)
+
+
+class StubWorker(Worker):
+    """The worker with the stub in place of the model."""
+
+    def _open_scorer(self, job: Job) -> StubScorer:
+        self._scorer = (("stub",), StubScorer())
+        return self._scorer[1]
+
+    def _check(self, job: Job) -> Mapping[str, Any]:
+        return {"findings": []}
+
+    def _weights_info(self, job: Job) -> Mapping[str, Any]:
+        return {"weights": {"name": "phantom", "checksum": "stub"}, "licence": ""}
+
+
+def _score(prompt: str) -> float:
+    return hashlib.sha256(prompt.encode()).digest()[0] / 255
+
+
+if __name__ == "__main__":
+    sys.exit(StubWorker(*protocol_streams()).run())

@@ -1,0 +1,203 @@
+"""An application around slicer-core: scene, IO manager, layout manager, MRML widgets, modules. For tests only."""
+
+# ruff: noqa: N801, N802, N815 (the names are those of Slicer)
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import ctk  # noqa: F401 (registers its widgets for .ui files)
+import qt
+import shiboken6
+import slicer
+import slicer.util
+import slicer_base
+
+application = qt.QApplication.instance() or qt.QApplication([])
+application.setApplicationName("SlicerStandIn")
+application.setOrganizationName("BrgSATests")
+application.setStyle("Fusion")
+
+
+class IOManager:
+    """Loads and saves volumes through storage nodes, as slicer.util expects it of the application."""
+
+    def fileType(self, name):
+        return "VolumeFile"
+
+    def fileWriterFileType(self, node, *rest):
+        return "VolumeFile"
+
+    def loadNodes(self, kind, properties, collection, messages=None):
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetFileName(properties["fileName"])
+        storage.SetSingleFile(int(properties.get("singleFile", False)))
+        name = properties.get("name") or Path(properties["fileName"]).name.partition(".")[0]
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        if not storage.ReadData(node):
+            slicer.mrmlScene.RemoveNode(node)
+            return False
+        node.CreateDefaultDisplayNodes()
+        collection.AddItem(node)
+        return True
+
+
+class LayoutManager:
+    """Remembers what it is asked to show."""
+
+    def __init__(self):
+        self.layout = 1
+
+    def setLayout(self, layout):
+        self.layout = layout
+
+    def mrmlSliceLogics(self):
+        return slicer.vtkCollection() if hasattr(slicer, "vtkCollection") else None
+
+
+class App:
+    """slicer.app."""
+
+    def __init__(self):
+        self.temporaryPath = tempfile.gettempdir()
+        self.shown = {}
+        self.slots = []
+        self.layout_manager = LayoutManager()
+
+    def mrmlScene(self):
+        return slicer.mrmlScene
+
+    def coreIOManager(self):
+        return IOManager()
+
+    def testingEnabled(self):
+        return True
+
+    def processEvents(self, *flags):
+        application.processEvents()
+
+    def setOverrideCursor(self, cursor):
+        qt.QApplication.setOverrideCursor(qt.QCursor(cursor))
+
+    def restoreOverrideCursor(self):
+        qt.QApplication.restoreOverrideCursor()
+
+    def connect(self, signal, slot):
+        self.slots.append((signal, slot))
+
+    def disconnect(self, signal, slot):
+        self.slots.remove((signal, slot))
+
+    def emit(self, signal):
+        for name, slot in list(self.slots):
+            if name == signal:
+                slot()
+
+    def layoutManager(self):
+        return self.layout_manager
+
+    def applicationLogic(self):
+        return self
+
+    def GetSelectionNode(self):
+        return types.SimpleNamespace(SetActiveTableID=lambda ID: self.shown.__setitem__("table", ID))
+
+    def PropagateTableSelection(self):
+        pass
+
+    def startupEnvironment(self):
+        return qt.QProcessEnvironment.systemEnvironment()
+
+
+@qt.stand_in
+class qMRMLWidget(qt.QWidget):
+    mrmlSceneChanged = qt.Signal(object)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._scene = None
+        self.isEntered = True
+
+    def setMRMLScene(self, scene):
+        self._scene = scene
+        for child in self.findChildren(qt.QWidget):
+            if hasattr(child, "setMRMLScene"):
+                child.setMRMLScene(scene)
+        self.mrmlSceneChanged.emit(scene)
+
+    def mrmlScene(self):
+        return self._scene
+
+
+@qt.stand_in
+class qMRMLNodeComboBox(qt.QComboBox):
+    """Lists the scene's nodes of the classes in its property `nodeTypes`."""
+
+    currentNodeChanged = qt.Signal(object)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._scene, self._ids = None, []
+        self.currentIndexChanged.connect(lambda index: self.currentNodeChanged.emit(self.currentNode()))
+
+    def setMRMLScene(self, scene):
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, lambda *_: shiboken6.isValid(self) and self._refresh())
+        self._refresh()
+
+    def _refresh(self):
+        current = self.currentNodeID
+        kinds = self.property("nodeTypes") or []
+        nodes = [self._scene.GetNthNode(n) for n in range(self._scene.GetNumberOfNodes())]
+        # without showChildNodeTypes only the very classes named
+        nodes = [n for n in nodes if n.GetClassName() in kinds and not n.GetHideFromEditors()]
+        self.blockSignals(True)
+        self.clear()
+        self._ids = [""] if self.property("noneEnabled") else []
+        if self._ids:
+            self.addItem("Select a volume")
+        for node in nodes:
+            self.addItem(node.GetName())
+            self._ids.append(node.GetID())
+        self.setCurrentIndex(self._ids.index(current) if current in self._ids else (0 if self._ids else -1))
+        self.blockSignals(False)
+        if self.currentNodeID != current:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    @property
+    def currentNodeID(self):
+        index = qt.QComboBox.currentIndex.fget(self)
+        return self._ids[index] if 0 <= index < len(self._ids) else ""
+
+    def currentNode(self):
+        return self._scene.GetNodeByID(self.currentNodeID) if self._scene and self.currentNodeID else None
+
+    def setCurrentNode(self, node):
+        wanted = node.GetID() if node is not None else ""
+        self.setCurrentIndex(self._ids.index(wanted) if wanted in self._ids else (0 if "" in self._ids else -1))
+
+
+def install(module_paths):
+    """Make `slicer` look like the application's, with the modules in `module_paths` (name: path of its .py)."""
+    slicer_base.install()
+    slicer.qt = qt
+    slicer.app = App()
+    slicer.mrmlScene = slicer.vtkMRMLScene()
+    colors = slicer.vtkMRMLColorLogic()
+    colors.SetMRMLScene(slicer.mrmlScene)
+    slicer.color_logic = colors  # kept alive: it fills the scene with color nodes again after each closing
+    slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = qMRMLWidget, qMRMLNodeComboBox
+    slicer.selfTests = {}
+
+    def module(**members):
+        return types.SimpleNamespace(logic=lambda: types.SimpleNamespace(**members))
+
+    shown = slicer.app.shown
+    slicer.modules = types.SimpleNamespace(
+        tables=module(GetLayoutWithTable=lambda layout: 42),
+        plots=module(ShowChartInLayout=lambda chart: shown.__setitem__("chart", chart.GetID())),
+        colors=module(AddDefaultColorLegendDisplayNode=lambda node: shown.__setitem__("legend", node.GetID())),
+    )
+    slicer.util.modulePath = lambda name: str(module_paths[name])
+    sys.path[:0] = [str(Path(path).parent) for path in module_paths.values()]
