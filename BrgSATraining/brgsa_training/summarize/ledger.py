@@ -97,7 +97,8 @@ class Ledger:
         statement = (
             "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "status = excluded.status, answer = excluded.answer, error = excluded.error, "
-            "tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out, seconds = excluded.seconds, finished = excluded.finished "
+            "tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out, "
+            "seconds = excluded.seconds, finished = excluded.finished "
             "WHERE excluded.status = 'ok' OR status = 'failed'"
         )
         with self._errors():

@@ -8,8 +8,23 @@ from brgsa.errors import InputError, UsageError
 
 # Pieces of text of which every pattern below needs one: most reports are done after these searches.
 _HINTS = (
-    *("birth", "born", "dob", "d.o.b", "name", "mrn", "record", "protocol", "patient", "accession", "file", "passport"),
-    *("social", "ident", "national", "phone", "tel", "mobile", "gsm", "fax", "@"),
+    *(
+        "birth",
+        "born",
+        "dob",
+        "d.o.b",
+        "name",
+        "mrn",
+        "record",
+        "protocol",
+        "patient id",
+        "patient n",
+        "patient:",
+        "accession",
+        "file",
+        "passport",
+    ),
+    *("social", "identi", "national id", "phone", " tel", "tel:", "mobile", "gsm", "fax", "@"),
 )
 _TITLE = re.compile(r"\b(?:Dr|Prof|Mr|Mrs|Ms|Miss|Sayın)\b")
 _LONG_NUMBER = re.compile(r"\d{7}|\d{3}\)?[ -]\d{3}")

@@ -48,11 +48,21 @@ class Abnormality:
 
 
 @dataclass(frozen=True)
+class NormaliserWords:
+    """What does not matter in a free name: fillers never, qualifiers when the whole name is unknown; and spellings."""
+
+    fillers: frozenset[str]
+    qualifiers: frozenset[str]
+    spelling: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """All abnormalities in order, and the named lists of them that benchmarks score."""
 
     name: str
     abnormalities: tuple[Abnormality, ...]
+    normaliser: NormaliserWords
     label_sets: dict[str, tuple[str, ...]]
 
     @property
@@ -121,7 +131,9 @@ def _parse(content: dict[str, Any]) -> Vocabulary:
     unknown = sorted(set(used) - set(names))
     if unknown:
         raise ValueError(f"{unknown[0]!r} is used in a label set or by `implies`, but is no abnormality")
-    return Vocabulary(content["name"], abnormalities, label_sets)
+    words = content["normaliser"]
+    normaliser = NormaliserWords(frozenset(words["fillers"]), frozenset(words["qualifiers"]), dict(words["spelling"]))
+    return Vocabulary(content["name"], abnormalities, normaliser, label_sets)
 
 
 def _rule(rule: dict[str, Any], terms: dict[str, str], name: str) -> Rule:
