@@ -201,12 +201,12 @@ def _warnings(row: dict, scores: np.ndarray, resampled_auroc: np.ndarray) -> lis
         which = "positives" if positives == 0 else "negatives"
         return [f"no {which}: AUROC is not defined, left out of the mean"]
     if positives < FEW:
-        found.append(f"only {positives} positives: do not read much into this row")
+        found.append(f"only {_counted(positives, 'positive')}: do not read much into this row")
     if negatives < FEW:
-        found.append(f"only {negatives} negatives: do not read much into this row")
+        found.append(f"only {_counted(negatives, 'negative')}: do not read much into this row")
     if np.all(scores == scores[0]):
         found.append("all scores are equal: nothing was told apart")
-    elif row["auroc_upper"] < 0.5:
+    elif row["auroc_upper"] < 0.5 and positives >= FEW:
         found.append("AUROC is below chance: are the scores turned round?")
     undefined = np.isnan(resampled_auroc).mean()
     if undefined > 0:
@@ -218,6 +218,10 @@ def _warnings(row: dict, scores: np.ndarray, resampled_auroc: np.ndarray) -> lis
     if row["brier"] >= row["brier_prevalence"]:
         found.append("Brier score is no better than giving every case the prevalence")
     return found
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _mean_row(rows: list[dict], point: dict[str, np.ndarray], samples: dict[str, np.ndarray]) -> dict:

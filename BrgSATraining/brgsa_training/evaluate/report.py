@@ -21,6 +21,11 @@ from brgsa.files import atomic_open, write_csv, write_json
 
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "…": r"\ldots{}"}
+_BASELINES = {
+    "weighted_f1_all_negative": "weighted_f1",
+    "accuracy_all_negative": "accuracy",
+    "brier_prevalence": "brier",
+}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -93,7 +98,7 @@ def print_table(table: ReportTable) -> None:
     """Print a table for a terminal, its warnings below it."""
     columns = [column for column in _shown(table) if column != "warnings"]
     lines = [[column_title(column) for column in columns]]
-    lines += [[_cell(row, column, table.columns) for column in columns] for row in table.rows]
+    lines += [[_cell(row, column) for column in columns] for row in table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for number, line in enumerate(lines):
         cells = [
@@ -126,7 +131,9 @@ def _flat(table: ReportTable) -> list[str]:
 
 
 def _shown(table: ReportTable) -> list[str]:
-    return [c for c in table.columns if any(not _blank(_value(row, c)) for row in table.rows)]
+    """Columns with a value or an interval in some row; a baseline only beside what it is the baseline of."""
+    filled = [c for c in table.columns if any(_cell(row, c) for row in table.rows)]
+    return [c for c in filled if _BASELINES.get(c, c) in filled]
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:
@@ -134,7 +141,7 @@ def _value(row: Mapping[str, Any], column: str) -> Any:
     return row[f"{column}_mean"] if not _blank(row.get(f"{column}_mean")) else row.get(column)
 
 
-def _cell(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> str:
+def _cell(row: Mapping[str, Any], column: str) -> str:
     ends = [row.get(f"{column}_lower"), row.get(f"{column}_upper")]
     if column in ("difference", "value"):
         ends = [row.get("lower"), row.get("upper")]
@@ -163,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 def _markdown(table: ReportTable) -> str:
     columns = _shown(table)
-    rows = [[_cell(row, c, table.columns).replace("|", "\\|") for c in columns] for row in table.rows]
+    rows = [[_cell(row, c).replace("|", "\\|") for c in columns] for row in table.rows]
     lines = [f"{table.caption}\n", "| " + " | ".join(column_title(c) for c in columns) + " |"]
     lines.append("|" + "|".join(["---"] + ["---:"] * (len(columns) - 1)) + "|")
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
@@ -172,7 +179,7 @@ def _markdown(table: ReportTable) -> str:
 def _latex(table: ReportTable, note: str) -> str:
     columns = [c for c in _shown(table) if c != "warnings"]
     head = " & ".join(_tex(column_title(c)) for c in columns)
-    body = [" & ".join(_tex(_cell(row, c, table.columns)) for c in columns) + r" \\" for row in table.rows]
+    body = [" & ".join(_tex(_cell(row, c)) for c in columns) + r" \\" for row in table.rows]
     if table.mean_row:
         body.insert(-1, r"\midrule")
     return "\n".join(
@@ -233,7 +240,7 @@ def _html_table(table: ReportTable) -> str:
         cells = []
         for column in columns:
             text = ' class="text"' if isinstance(row.get(column), str) and column != columns[0] else ""
-            cells.append(f"<td{text}>{e(_cell(row, column, table.columns))}</td>")
+            cells.append(f"<td{text}>{e(_cell(row, column))}</td>")
         rows.append(f"<tr{mean}>{''.join(cells)}</tr>")
     return (
         f'<div class="scroll"><table><caption>{e(table.caption)}</caption>'
