@@ -123,5 +123,6 @@ def _canonical(voxels: np.ndarray, source: Source) -> CTVolume:
         to_stored[stored, 3] = 0 if sign > 0 else source.stored_shape[stored] - 1
     affine = source.stored_affine @ to_stored
     turned = voxels.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
-    spacing = tuple(float(value) for value in np.linalg.norm(affine[:3, :3], axis=0))
+    # NIfTI keeps a spacing in float32, other formats in decimal digits; copies of one scan must land on the same grid.
+    spacing = tuple(float(np.float32(value)) for value in np.linalg.norm(affine[:3, :3], axis=0))
     return CTVolume(voxels=turned, spacing=spacing, affine=affine, source=source)
