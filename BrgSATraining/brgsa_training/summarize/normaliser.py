@@ -61,7 +61,7 @@ _PLURALS = (
 
 
 def _singular(word: str) -> str:
-    """Fold the plural of English and of the Latin and Greek words of radiology: masses, opacities, bullae, metastases."""
+    """Fold English, Latin and Greek plurals as radiology uses them: masses, opacities, bullae, metastases."""
     if len(word) <= 3 or word.endswith(("ss", "us", "is")):
         return word
     for ending, singular in _PLURALS:

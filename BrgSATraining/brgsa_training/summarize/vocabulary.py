@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ class Vocabulary:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(abnormality.name for abnormality in self.abnormalities)
+
+    @cached_property
+    def _implied(self) -> dict[str, tuple[str, ...]]:
+        return {abnormality.name: abnormality.implies for abnormality in self.abnormalities}
+
+    def implied_by(self, name: str) -> tuple[str, ...]:
+        """Return the abnormalities that are present whenever `name` is."""
+        return self._implied[name]
 
     def label_set(self, name: str) -> tuple[str, ...]:
         """Return the abnormality names of a label set; "all" is the whole vocabulary.

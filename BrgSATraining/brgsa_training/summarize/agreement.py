@@ -1,0 +1,137 @@
+"""How well two label tables agree, abnormality by abnormality, with bootstrap intervals."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from brgsa.errors import InputError
+from brgsa.files import write_csv
+from brgsa_training.summarize.labels import NOT_MENTIONED, UNCERTAIN, LabelTable
+
+MEASURES = ("precision", "recall", "f1", "kappa")
+_CHUNK = 50  # bootstrap samples at a time
+
+
+class Agreement(NamedTuple):
+    """Measures of one abnormality or an average, each (value, low, high); `positives` are those of the reference."""
+
+    name: str
+    reports: int
+    positives: int
+    precision: tuple[float, float, float]
+    recall: tuple[float, float, float]
+    f1: tuple[float, float, float]
+    kappa: tuple[float, float, float]
+
+
+def agree(
+    table: LabelTable,
+    reference: LabelTable,
+    names: Sequence[str] | None = None,
+    uncertain: str = "positive",
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[Agreement]:
+    """Compare a table with a reference on what both have; the last two results are macro and micro.
+
+    A cell that is empty counts as 0. `uncertain` says what -1 counts as: "positive", "negative", or "ignore" (the cell
+    is left out, in either table). Precision, recall and F1 are those of label 1; kappa is Cohen's. A measure that is
+    not defined (no positive anywhere) is NaN and is left out of the macro average. Intervals are 2.5 to 97.5
+    percentiles over `samples` draws of reports with replacement.
+
+    Raises:
+        InputError: the tables have no report or no abnormality in common.
+    """
+    shared = [name for name in (names or reference.names) if name in table.names and name in reference.names]
+    place = {report: number for number, report in enumerate(table.ids)}
+    rows = [(place[report], number) for number, report in enumerate(reference.ids) if report in place]
+    if not shared or not rows:
+        what = "abnormality" if rows else "report"
+        raise InputError(f"the two label tables have no {what} in common. Check their identifiers and column names.")
+    machine = table.values[[row for row, _ in rows]][:, [table.names.index(name) for name in shared]]
+    truth = reference.values[[row for _, row in rows]][:, [reference.names.index(name) for name in shared]]
+    used = np.ones(machine.shape, dtype=bool)
+    if uncertain == "ignore":
+        used = (machine != UNCERTAIN) & (truth != UNCERTAIN)
+    positive = {1, UNCERTAIN} if uncertain == "positive" else {1}
+    said, true = (np.isin(values, list(positive)) & used for values in (machine, truth))
+
+    # (reports, labels, 4): true positive, false positive, false negative, true negative
+    outcome = np.stack([said & true, said & ~true & used, ~said & true, ~said & ~true & used], axis=2).astype(
+        np.float64
+    )
+    point = _measures(outcome.sum(axis=0)[None])[0]
+    randomness = np.random.default_rng(seed)
+    draws = []
+    for start in range(0, samples, _CHUNK):
+        size = min(_CHUNK, samples - start)
+        weights = randomness.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=size).astype(np.float64)
+        draws.append(_measures(np.tensordot(weights, outcome, axes=1)))
+    spread = np.concatenate(draws)
+    results = []
+    for number, name in enumerate([*shared, "macro", "micro"]):
+        values = []
+        for measure in range(len(MEASURES)):
+            drawn = spread[:, number, measure]
+            drawn = drawn[~np.isnan(drawn)]
+            low, high = np.percentile(drawn, [2.5, 97.5]) if drawn.size else (np.nan, np.nan)
+            values.append((float(point[number, measure]), float(low), float(high)))
+        column = slice(number, number + 1) if number < len(shared) else slice(None)
+        results.append(Agreement(name, len(rows), int(true[:, column].sum()), *values))
+    return results
+
+
+def _measures(counts: np.ndarray) -> np.ndarray:
+    """(samples, labels, 4 outcomes) -> (samples, labels + macro + micro, 4 measures)."""
+    micro = counts.sum(axis=1, keepdims=True)
+    single = _four(counts)
+    defined = ~np.isnan(single)
+    number = defined.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        macro = np.where(number > 0, np.where(defined, single, 0).sum(axis=1, keepdims=True) / number, np.nan)
+    return np.concatenate([single, macro, _four(micro)], axis=1)
+
+
+def _four(counts: np.ndarray) -> np.ndarray:
+    hit, false, missed, rest = np.moveaxis(counts, -1, 0)
+    total = hit + false + missed + rest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = hit / (hit + false)
+        recall = hit / (hit + missed)
+        f1 = 2 * hit / (2 * hit + false + missed)
+        chance = ((hit + false) * (hit + missed) + (missed + rest) * (false + rest)) / total**2
+        kappa = ((hit + rest) / total - chance) / (1 - chance)
+    return np.stack([precision, recall, f1, kappa], axis=-1)
+
+
+def agreement_text(results: Sequence[Agreement]) -> str:
+    """Return the measures as a table for people, with intervals for F1 and kappa."""
+    width = max(len(result.name) for result in results)
+    lines = [f"{'abnormality':<{width}}  positive  precision  recall  F1 [95 % interval]    kappa [95 % interval]"]
+    for result in results:
+        f1, kappa = (f"{value:5.3f} [{low:5.3f}, {high:5.3f}]" for value, low, high in (result.f1, result.kappa))
+        simple = f"{result.positives:8d}  {result.precision[0]:9.3f}  {result.recall[0]:6.3f}"
+        lines.append(f"{result.name:<{width}}  {simple}  {f1}  {kappa}")
+    lines.append(f"{results[0].reports} reports")
+    return "\n".join(lines)
+
+
+def write_agreement(path: str | Path, results: Sequence[Agreement]) -> None:
+    """Write the measures as CSV; what is not defined is an empty cell."""
+    columns = ["abnormality", "reports", "positives"]
+    columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
+    rows = []
+    for result in results:
+        values = [value for measure in MEASURES for value in getattr(result, measure)]
+        cells = ["" if np.isnan(value) else json.dumps(round(value, 6)) for value in values]
+        rows.append([result.name, result.reports, result.positives, *cells])
+    write_csv(path, columns, rows)
+
+
+def table_of(ids: Sequence[str], names: Sequence[str], labels: Sequence[Sequence[int | None]]) -> LabelTable:
+    """Return a label table from lists; None is "not mentioned"."""
+    values = [[NOT_MENTIONED if label is None else label for label in row] for row in labels]
+    return LabelTable(tuple(ids), tuple(names), np.array(values, dtype=np.int8))

@@ -1,0 +1,171 @@
+"""The correction loop: a sample of reports for a reader, and the reader's corrections back into the results.
+
+Layout of a review table (CSV): report, abnormality, machine, reader, evidence, location. `machine` and `reader` are present,
+absent, uncertain or not mentioned; an empty reader cell agrees with the machine. The HTML page saves such a table.
+"""
+
+import csv
+import html
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from brgsa.errors import InputError
+from brgsa.files import atomic_open, write_csv
+from brgsa_training.summarize.findings import Finding, Summary
+from brgsa_training.summarize.scope import Status
+from brgsa_training.summarize.sentences import split_sentences
+from brgsa_training.summarize.vocabulary import Vocabulary
+
+COLUMNS = ("report", "abnormality", "machine", "reader", "evidence", "location")
+NOT_MENTIONED = "not mentioned"
+CHOICES = (*(status.value for status in Status), NOT_MENTIONED)
+
+
+class Row(NamedTuple):
+    """One line of a review table."""
+
+    report: str
+    abnormality: str
+    machine: str
+    reader: str
+    evidence: str
+    location: str
+
+
+def sample(summaries: Iterable[Summary], size: int, seed: int = 0) -> list[Summary]:
+    """Return `size` reports drawn with equal chance (all if there are fewer), in their order; failed ones are left out."""
+    randomness = random.Random(seed)  # noqa: S311
+    kept: list[tuple[int, Summary]] = []
+    number = 0
+    for summary in summaries:
+        if summary.problem or not summary.text:
+            continue
+        if len(kept) < size:
+            kept.append((number, summary))
+        elif (place := randomness.randrange(number + 1)) < size:
+            kept[place] = (number, summary)
+        number += 1
+    return [summary for _, summary in sorted(kept, key=lambda pair: pair[0])]
+
+
+def review_rows(summary: Summary, names: Sequence[str], vocabulary: Vocabulary) -> list[Row]:
+    """Return one line per abnormality of `names`, what the machine says first."""
+    statuses = summary.statuses(vocabulary)
+    rows = []
+    for name in names:
+        status = statuses.get(name)
+        found = [finding for finding in summary.findings if finding.abnormality == name and finding.status == status]
+        evidence, location = (found[0].evidence, found[0].location) if found else ("", "")
+        rows.append(Row(summary.id, name, status.value if status else NOT_MENTIONED, "", evidence, location))
+    return sorted(rows, key=lambda row: CHOICES.index(row.machine))
+
+
+def write_review_csv(path: Path, summaries: Sequence[Summary], names: Sequence[str], vocabulary: Vocabulary) -> None:
+    """Write the review table of a sample."""
+    write_csv(path, COLUMNS, (row for summary in summaries for row in review_rows(summary, names, vocabulary)))
+
+
+def write_review_html(path: Path, summaries: Sequence[Summary], names: Sequence[str], vocabulary: Vocabulary) -> None:
+    """Write the review page of a sample; it needs no network and saves the reader's table as CSV."""
+    template = (Path(__file__).parent / "data" / "review.html").read_text(encoding="utf-8")
+    before, after = template.split("<!-- reports -->")
+    with atomic_open(path) as file:
+        file.write(before)
+        for summary in summaries:
+            file.write(_section(summary, review_rows(summary, names, vocabulary)))
+        file.write(after)
+
+
+def _section(summary: Summary, rows: Sequence[Row]) -> str:
+    evidence: dict[str, list[str]] = {}
+    for finding in summary.findings:
+        evidence.setdefault(finding.evidence, []).append(
+            f"{finding.abnormality or finding.raw_name}: {finding.status.value}"
+        )
+    text = []
+    for sentence in split_sentences(summary.text):
+        escaped = html.escape(sentence)
+        if sentence in evidence:
+            escaped = f'<mark title="{html.escape("; ".join(dict.fromkeys(evidence[sentence])))}">{escaped}</mark>'
+        text.append(escaped)
+    lines = []
+    for row in rows:
+        options = "".join(
+            f"<option{' selected' if choice == row.machine else ''}>{choice}</option>" for choice in CHOICES
+        )
+        lines.append(
+            f'<tr class="{row.machine.replace(" ", "-")}" data-report="{html.escape(row.report)}" '
+            f'data-abnormality="{html.escape(row.abnormality)}" data-machine="{row.machine}">'
+            f"<td>{html.escape(row.abnormality)}</td><td>{row.machine}</td><td><select>{options}</select></td>"
+            f"<td>{html.escape(row.evidence)}</td></tr>"
+        )
+    return (
+        f"<section><h2>{html.escape(summary.id)}</h2><p>{' '.join(text)}</p>"
+        f"<table><thead><tr><th>abnormality</th><th>machine</th><th>reader</th><th>evidence</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></section>\n"
+    )
+
+
+def read_review(path: str | Path, vocabulary: Vocabulary) -> list[Row]:
+    """Read a review table that a reader has filled in; empty reader cells become the machine's word.
+
+    Raises:
+        InputError: names the row with an unknown abnormality or status.
+    """
+    path = Path(path)
+    rows: list[Row] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"report", "abnormality", "machine", "reader"} - set(reader.fieldnames or ())
+            if missing:
+                raise InputError(
+                    f"{path} has no column {sorted(missing)[0]!r}. Give the table that `summarize review` made."
+                )
+            for number, record in enumerate(reader, 2):
+                row = Row(*((record.get(column) or "").strip() for column in COLUMNS))
+                row = row._replace(machine=row.machine.lower(), reader=row.reader.lower() or row.machine.lower())
+                if row.abnormality not in vocabulary.names:
+                    raise InputError(f"{path}, row {number}: {row.abnormality!r} is not in the vocabulary.")
+                for said in (row.machine, row.reader):
+                    if said not in CHOICES:
+                        raise InputError(f"{path}, row {number}: {said!r} is none of {', '.join(CHOICES)}.")
+                rows.append(row)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a UTF-8 CSV table ({error}).") from error
+    if not rows:
+        raise InputError(f"{path} holds no review line.")
+    return rows
+
+
+def corrected(summaries: Iterable[Summary], rows: Sequence[Row]) -> Iterator[Summary]:
+    """Yield the summaries with the reader's decisions wherever they differ from the machine's.
+
+    Raises:
+        InputError: at the end, if the table names a report that is not among the summaries.
+    """
+    decisions: dict[str, dict[str, Status | None]] = {}
+    for row in rows:
+        changes = decisions.setdefault(row.report, {})
+        if row.reader != row.machine:
+            changes[row.abnormality] = None if row.reader == NOT_MENTIONED else Status(row.reader)
+    for summary in summaries:
+        changes = decisions.pop(summary.id, {})
+        if changes:
+            findings = list(summary.findings)
+            stated = {finding.abnormality for finding in findings}
+            findings += [
+                Finding(name, "added by the reader", status, "")
+                for name, status in changes.items()
+                if status is not None and name not in stated
+            ]
+            summary = summary._replace(findings=tuple(findings), corrections={**summary.corrections, **changes})
+        yield summary
+    if decisions:
+        raise InputError(
+            f"the review table names the report {next(iter(decisions))!r}, which is not among the findings."
+        )
