@@ -38,8 +38,8 @@ def read_dicom(path: Path, series: str | None = None) -> tuple[np.ndarray, Sourc
         if not known:
             messages.append("the file gives no position per frame; the frames were taken in their order")
     else:
-        if first.position is None:
-            raise InputError(f"{first.path}: the slices have no position in the patient; give a CT series.")
+        if first.position is None or first.orientation is None:
+            raise InputError(f"{first.path}: the slices have no place in the patient; give a CT series.")
         shape, more = require_three_axes(path, (first.columns, first.rows, len(chosen.images)))
         messages.extend(more)
         depths, repeats, known = tuple(image.depth for image in chosen.images), chosen.repeats, True

@@ -13,6 +13,13 @@ import numpy as np
 from brgsa.itk_image import quiet_simpleitk
 from brgsa.stored import file_format, file_size, open_file, require_plausible_size, unreadable
 
+_META_END = 132
+_IMPLICIT_SYNTAX = b"1.2.840.10008.1.2\0"
+# Types whose length takes four bytes after two that are reserved.
+_LONG_TYPES = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_SHORT_TYPES = set(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_ITEM_GROUP = b"\xfe\xff"
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 # Elements as they stand in a file's header, with or without their explicit type; nested ones too, which SimpleITK does
 # not hand over.
@@ -85,8 +92,11 @@ def read_header(path: Path) -> Image | None:
     Raises:
         InputError: the file cannot be opened.
     """
-    if not is_dicom(path):
+    if not is_dicom(path) or path.stat().st_size == 0:
         return None
+    with file_content(path) as content:
+        if not _lengths_fit(content):
+            return None
     reader = quiet_simpleitk().ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
@@ -98,10 +108,12 @@ def read_header(path: Path) -> Image | None:
     def text(tag: str) -> str:
         if not reader.HasMetaDataKey(tag):
             return ""
+        # SimpleITK takes the bytes for UTF-8 and marks those that are not; most of them are Latin-1.
+        raw = reader.GetMetaData(tag).encode("utf-8", "surrogateescape")
         try:
-            return reader.GetMetaData(tag).strip(" \0")
+            return raw.decode("utf-8").strip(" \0")
         except UnicodeDecodeError:
-            return ""
+            return raw.decode("latin-1").strip(" \0")
 
     cosines = _numbers(text("0020|0037"), 6)
     size = reader.GetSize()
@@ -125,6 +137,33 @@ def read_header(path: Path) -> Image | None:
         intercept=_number(text("0028|1052"), 0.0),
         localizer="LOCALIZER" in text("0008|0008").upper(),
     )
+
+
+def _lengths_fit(content: mmap.mmap) -> bool:
+    """Whether every element up to the pixels ends within the file: GDCM sets memory aside for any length it is told."""
+    if content[128:_META_END] != b"DICM":
+        return True
+    implicit = content.find(_IMPLICIT_SYNTAX, 0, 1024) >= 0
+    size, at = len(content), _META_END
+    while at + 8 <= size:
+        tag, kind = content[at : at + 4], content[at + 4 : at + 6]
+        if tag[:2] == _ITEM_GROUP or (implicit and tag[:2] != b"\x02\x00"):
+            start, length = at + 8, int.from_bytes(content[at + 4 : at + 8], "little")
+        elif kind not in _LONG_TYPES | _SHORT_TYPES:
+            # No explicit type after all, which GDCM takes as an implicit one.
+            return at + 8 + int.from_bytes(content[at + 4 : at + 8], "little") <= size
+        elif kind in _LONG_TYPES:
+            start, length = at + 12, int.from_bytes(content[at + 8 : at + 12], "little")
+        else:
+            start, length = at + 8, int.from_bytes(content[at + 6 : at + 8], "little")
+        if length != _UNDEFINED_LENGTH and start + length > size:
+            return False
+        if tag == PIXEL_DATA_TAG:
+            return True
+        # Sequences and items are entered, not skipped.
+        entered = length == _UNDEFINED_LENGTH or tag[:2] == _ITEM_GROUP or (kind == b"SQ" and not implicit)
+        at = start if entered else start + length
+    return True
 
 
 def _number(text: str, default):

@@ -4,6 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from brgsa.ct import list_series, read_ct
 from brgsa.errors import InputError, UsageError
@@ -48,6 +50,22 @@ def test_no_patient_identifier_reaches_the_volume(tmp_path, save_series):
     for text in (repr(read_ct(folder).source), str(listed), repr(listed[0].images)):
         assert "Doe" not in text
         assert "SECRET" not in text
+
+
+@pytest.mark.parametrize("characters", ["ISO_IR 100", "ISO_IR 192"])
+def test_descriptions_with_umlauts_are_read(tmp_path, save_series, characters):
+    save_series(tmp_path, DEPTHS, SpecificCharacterSet=characters, SeriesDescription="Körper Süd")
+    assert list_series(tmp_path)[0].description == "Körper Süd"
+
+
+def test_a_length_beyond_the_end_of_the_file_takes_no_memory(tmp_path, save_series):
+    path = save_series(tmp_path, DEPTHS) / "slice002.dcm"
+    content = path.read_bytes()
+    # An unknown type makes GDCM read the length from four bytes: 0x400c5392, a gigabyte.
+    broken = content.replace(b"\x28\x00\x30\x00DS\x08\x00", b"\x28\x00\x30\x00\x92S\x0c\x40", 1)
+    assert broken != content
+    path.write_bytes(broken)
+    assert_refused(tmp_path, "slice002.dcm", "cut short or damaged")
 
 
 @pytest.fixture
@@ -201,8 +219,8 @@ def enhanced(path, save_dicom, depths, **header):
 @pytest.mark.parametrize("depths", [DEPTHS, DEPTHS[::-1], [DEPTHS[at] for at in (3, 0, 4, 1, 2)]])
 def test_a_multi_frame_file_is_read_in_the_order_of_its_positions(tmp_path, save_dicom, depths):
     path = enhanced(tmp_path / "enhanced.dcm", save_dicom, depths)
-    for given in (path, tmp_path):
-        volume = read_ct(given)
+    for where in (path, tmp_path):
+        volume = read_ct(where)
         assert depths_of(volume) == [round(depth) for depth in DEPTHS]
         assert volume.voxels[2, 1, 0] == 700
         assert volume.spacing == pytest.approx((1.5, 2.0, 2.5))
@@ -251,7 +269,11 @@ def test_a_single_slice_is_refused(tmp_path, save_series):
 def test_slices_without_position_are_refused(tmp_path, save_dicom):
     for number in range(3):
         save_dicom(tmp_path / f"{number}.dcm", np.zeros((10, 12), np.int16), None)
-    assert_refused(tmp_path, "no position")
+    assert_refused(tmp_path, "no place")
+
+
+def test_slices_without_orientation_are_refused(tmp_path, save_series):
+    assert_refused(save_series(tmp_path, DEPTHS, ImageOrientationPatient=None), "no place")
 
 
 def test_colour_pictures_are_refused(tmp_path, save_dicom):
@@ -270,6 +292,24 @@ def test_colour_pictures_are_refused(tmp_path, save_dicom):
 
 def test_an_absurd_number_of_rows_is_refused_before_memory_is_taken(tmp_path, save_series):
     assert_refused(save_series(tmp_path, DEPTHS, Rows=60000, Columns=60000), "promises")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5))
+def test_a_dicom_header_with_any_bytes_changed_is_read_or_refused(tmp_path, save_series, changes):
+    path = save_series(tmp_path / "series", DEPTHS) / "slice002.dcm"
+    content = bytearray(path.read_bytes())
+    header = content.rfind(b"\xe0\x7f\x10\x00") + 12
+    for place, value in changes:
+        content[132 + int(place * (header - 132))] = value
+    path.write_bytes(content)
+    try:
+        volume = read_ct(path.parent)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert volume.voxels.ndim == 3
+        assert np.all(np.isfinite(volume.affine))
 
 
 def test_real_folders_are_read_with_their_hu(real_ct):
