@@ -57,7 +57,7 @@ def registerSampleData():
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="BrgSA",
         sampleName="BrgSACTChest",
-        thumbnailFileName=os.path.join(icons, "BrgSACTChest.png"),  # noqa: PTH118
+        thumbnailFileName=os.path.join(icons, "BrgSA.png"),  # noqa: PTH118
         uris="https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/"
         "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e",
         fileNames="BrgSACTChest.nrrd",

@@ -46,6 +46,7 @@ def worker_launch(interpreter: str = "", environment: Mapping[str, str] | None =
     # The worker is offline; warnings about forked tokenizers and locale-encoded pipes are not wanted either.
     variables |= {
         "PYTHONIOENCODING": "utf-8",
+        "PYTHONUTF8": "1",  # paths in any script, whatever the locale
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

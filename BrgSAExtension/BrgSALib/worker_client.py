@@ -110,6 +110,8 @@ class WorkerClient:
         Raises:
             OSError: the worker cannot be started; the message says why.
         """
+        if not self._pending:
+            self.poll()  # it may have died since
         if self._process is None:
             self._start()
         self._last_id += 1
