@@ -96,9 +96,8 @@ def _offsets(path: Path) -> dict[str, int]:
     offsets: dict[str, int] = {}
     try:
         with path.open("rb") as file:
-            offset, number = 0, 0
-            for line in file:
-                number += 1
+            offset = 0
+            for number, line in enumerate(file, 1):
                 if line.strip():
                     try:
                         offsets[json.loads(line)["custom_id"]] = offset

@@ -1,7 +1,8 @@
 """The correction loop: a sample of reports for a reader, and the reader's corrections back into the results.
 
-Layout of a review table (CSV): report, abnormality, machine, reader, evidence, location. `machine` and `reader` are present,
-absent, uncertain or not mentioned; an empty reader cell agrees with the machine. The HTML page saves such a table.
+Layout of a review table (CSV): report, abnormality, machine, reader, evidence, location. `machine` and `reader` are
+present, absent, uncertain or not mentioned; an empty reader cell agrees with the machine. The HTML page saves such a
+table.
 """
 
 import csv
@@ -23,6 +24,11 @@ NOT_MENTIONED = "not mentioned"
 CHOICES = (*(status.value for status in Status), NOT_MENTIONED)
 
 
+def label_of(word: str) -> int | None:
+    """Return the label of a word of a review table: 1, 0, -1, or None for "not mentioned"."""
+    return {"present": 1, "absent": 0, "uncertain": -1}.get(word)
+
+
 class Row(NamedTuple):
     """One line of a review table."""
 
@@ -35,7 +41,7 @@ class Row(NamedTuple):
 
 
 def sample(summaries: Iterable[Summary], size: int, seed: int = 0) -> list[Summary]:
-    """Return `size` reports drawn with equal chance (all if there are fewer), in their order; failed ones are left out."""
+    """Return `size` reports drawn with equal chance (all if there are fewer), in their order, without failed ones."""
     randomness = random.Random(seed)  # noqa: S311
     kept: list[tuple[int, Summary]] = []
     number = 0
