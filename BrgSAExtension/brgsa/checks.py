@@ -122,10 +122,10 @@ def _degrees(cosine: float) -> float:
 
 def _values(field: Field) -> list[Finding]:
     """Judge whether the values are HU; at most one finding."""
-    values, lowest = field.values, float(field.all_values.min())
+    values, lowest, highest = field.values, float(field.all_values.min()), float(field.all_values.max())
     low, high = field.range
     if high - low < 50:
-        why = f"lie between {low:g} and {high:g}: already normalised, or a label map"
+        why = f"lie between {lowest:g} and {highest:g}: already normalised, or a label map"
     elif -600 < lowest < -20 and np.mean(field.all_values == lowest) > 0.05:
         why = f"are cut off below {lowest:g}: a display window was applied"
     elif low >= -50 and high <= 256:
