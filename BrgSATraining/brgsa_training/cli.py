@@ -27,6 +27,8 @@ COMMANDS = {
         "compare two label tables, abnormality by abnormality",
         "add_agreement_parser",
     ),
+    "preprocess": Command("brgsa_training.data.command", "put scans on the model's grid, in a cache"),
+    "pretrain": Command("brgsa_training.pretrain.command", "train the model from a recipe"),
     "evaluate": Command("brgsa_training.evaluate.command", "measure scores on a benchmark"),
     "retrieve": Command(
         "brgsa_training.evaluate.command", "measure report and volume retrieval", "add_retrieve_parser"

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +34,13 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
             the case of its file name; a study without images to the case of its own name.
         cases: names of the volumes.
 
-    Reports without a volume and volumes without a report are left out, with a line in the log.
+    Reports without a volume are left out, with a line in the log.
 
     Raises:
         InputError: the file cannot be used, has no such split, no report matches a volume, or a report has no sentence.
     """
     captions = read_captions(path, split)
-    studies, used, without_volume = [], set(), []
+    studies, without_volume = [], []
     for name in sorted(captions):
         images, sentences = captions[name]
         found = tuple(dict.fromkeys(case for case in map(_case_name, images or [name]) if case in cases))
@@ -49,7 +49,6 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
             continue
         if not any(sentence.strip() for sentence in sentences):
             raise InputError(f"{path}: the study {name} has no sentence. Add its report or remove the study.")
-        used.update(found)
         studies.append(Study(name, found, tuple(sentences)))
     if not studies:
         raise InputError(
@@ -58,9 +57,14 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
         )
     if without_volume:
         log.warning("%s have no volume and are left out: %s", *_list("report", without_volume))
-    if without_report := sorted(set(cases) - used):
-        log.warning("%s have no report in %r and are left out: %s", *_list("volume", without_report, split))
     return studies
+
+
+def warn_of_unused(cases: Collection[str], studies: Iterable[Study]) -> None:
+    """Put a line in the log about volumes that no study has."""
+    used = {case for study in studies for case in study.cases}
+    if without_report := sorted(set(cases) - used):
+        log.warning("%s have no report and are left out: %s", *_list("volume", without_report))
 
 
 def read_captions(path: str | os.PathLike, split: str) -> dict[str, tuple[list[str], list[str]]]:
@@ -149,6 +153,5 @@ def _case_name(image: str) -> str:
     return safe_name(name[: len(name) - len(extension)])
 
 
-def _list(noun: str, names: Sequence[str], *more: str) -> tuple[str, ...]:
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} {noun}s", *more, shown
+def _list(noun: str, names: Sequence[str]) -> tuple[str, str]:
+    return f"{len(names)} {noun}(s)", ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -12,7 +12,14 @@ from brgsa.preprocess import PreprocessingPlan, to_input
 from brgsa.prompts import PromptTokenizer
 from brgsa_training.data.arrays import ArrayVolumes
 from brgsa_training.data.augmentation import Augmentation, random_crop
-from brgsa_training.data.captions import CaptionTokenizer, Study, draw_sentences, read_studies, studies_of
+from brgsa_training.data.captions import (
+    CaptionTokenizer,
+    Study,
+    draw_sentences,
+    read_studies,
+    studies_of,
+    warn_of_unused,
+)
 from brgsa_training.data.pairs import PairDataset, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 
@@ -56,9 +63,10 @@ def test_reports_are_paired_with_the_reconstructions_at_hand(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         studies = read_studies(path, "train", {"s1_1", "s1_2", "s3", "lonely"})
+        warn_of_unused({"s1_1", "s1_2", "s3", "lonely"}, studies)
     assert [(study.name, study.cases) for study in studies] == [("s1", ("s1_1", "s1_2")), ("s3", ("s3",))]
-    assert "1 reports have no volume and are left out: s2" in caplog.text
-    assert "1 volumes have no report in 'train' and are left out: lonely" in caplog.text
+    assert "1 report(s) have no volume and are left out: s2" in caplog.text
+    assert "1 volume(s) have no report and are left out: lonely" in caplog.text
 
 
 @pytest.mark.parametrize(

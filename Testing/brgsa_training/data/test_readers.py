@@ -131,7 +131,7 @@ def test_bad_rad_chestct_files_are_named_in_one_line(tmp_path):
         with pytest.raises(InputError, match=str(scan.path)) as caught:
             scan.read("exact")
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="holds no [.]npz file"):
+    with pytest.raises(InputError, match="holds no"):
         list_rad_chestct(tmp_path / "nowhere")
 
 

@@ -1,0 +1,74 @@
+"""Checkpoints: all that training needs to go on as if it had not been cut, in one file of tensors and plain values."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brgsa.errors import BrgSAError, SetupError, UsageError, first_line
+from brgsa.files import atomic_path
+from brgsa_training.pretrain.recipe import differences
+
+CHECKPOINT_VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
+
+
+def save_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint beside `path` and rename it: a crash or a full disk leaves the one that was there.
+
+    Raises:
+        BrgSAError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"version": CHECKPOINT_VERSION, **content}, temporary)
+    except RuntimeError as error:  # torch's own writer has no OSError for a full disk
+        raise BrgSAError(
+            f"cannot write {path} ({first_line(error)}). Free some space and go on with --resume auto; "
+            "the checkpoint before it is whole."
+        ) from error
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is run.
+
+    Raises:
+        SetupError: the file is missing, damaged, or of another program or version.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SetupError(f"no checkpoint {path}. Give the path of a last.pt or best.pt.") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise SetupError(f"{path} is no whole checkpoint of this program ({first_line(error)}).") from error
+    if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
+        version = content.get("version") if isinstance(content, dict) else None
+        raise SetupError(f"{path} has version {version!r}, this program reads {CHECKPOINT_VERSION}. Update brgsa.")
+    return content
+
+
+def require_same_run(path: object, content: Mapping[str, Any], recipe: dict[str, Any], world: int, data: str) -> None:
+    """Check that going on from a checkpoint is the same training.
+
+    Args:
+        recipe: `Recipe.to_dict()` of this run.
+        world: number of processes of this run.
+        data: fingerprint of this run's studies.
+
+    Raises:
+        UsageError: another recipe, number of processes, or other data.
+    """
+    if changed := differences(recipe, content["recipe"]):
+        shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UsageError(f"{path} was written with another recipe: {shown}. Use that recipe or another --out.")
+    if content["world"] != world:
+        raise UsageError(
+            f"{path} was written by {content['world']} process(es), this run has {world}. "
+            f"Start it with torchrun --nproc-per-node so that there are {content['world']}."
+        )
+    if content["data"] != data:
+        raise UsageError(f"{path} was written with other captions or volumes. Use those or another --out.")

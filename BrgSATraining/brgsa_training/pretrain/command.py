@@ -1,0 +1,96 @@
+"""`brgsa-training pretrain`: a recipe and its overrides become a training run."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+
+def add_parser(subparsers) -> None:
+    # jsonargparse reads the arguments, not argparse: without an option character all of them are plain words here.
+    parser = subparsers.add_parser("pretrain", help="train the model from a recipe", add_help=False, prefix_chars="\0")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.set_defaults(run=run)
+
+
+def run(namespace: argparse.Namespace) -> None:
+    from brgsa_training.pretrain.distributed import world_from_environment
+
+    recipe, resume, dry_run = parse(namespace.arguments)
+
+    import os
+
+    from brgsa.device import choose_device
+    from brgsa.errors import UsageError
+    from brgsa_training.pretrain.material import open_material
+
+    if not recipe.out and not dry_run:
+        raise UsageError("the recipe has no out. Give --out FOLDER for checkpoints and weights.")
+    material = open_material(recipe)
+    if dry_run:
+        from brgsa_training.pretrain.plan import describe
+
+        print("\n".join(describe(recipe, material, int(os.environ.get("WORLD_SIZE", "1")))))
+        return
+    from brgsa_training.pretrain.plan import describe
+    from brgsa_training.pretrain.trainer import Trainer
+
+    with world_from_environment(choose_device(recipe.training.device)) as world:
+        if world.first:
+            print("\n".join(describe(recipe, material, world.size)), file=sys.stderr)
+        trainer = Trainer(recipe, material, world=world)
+
+        def stop(*_) -> None:
+            trainer.stop_requested = True  # Slurm and the keyboard ask; the step in hand is finished and saved
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        result = trainer.run(resume)
+        if world.first:
+            judged = (
+                f"; best at step {result.best_step}: {result.judgement:.4f}" if result.judgement is not None else ""
+            )
+            print(f"{result.steps} steps{judged}\nweights: {result.weights}")
+
+
+def parse(arguments: Sequence[str]) -> tuple["object", bool | str, bool]:
+    """Return the recipe, what to resume from (False, True for auto, or a path), and whether to plan only.
+
+    Raises:
+        UsageError: an unknown recipe, name or value.
+    """
+    from jsonargparse import ArgumentParser
+
+    from brgsa.errors import UsageError
+    from brgsa_training.pretrain.recipe import Recipe, recipe_path
+
+    parser = ArgumentParser(
+        prog="brgsa-training pretrain",
+        description="Train the model from a recipe. Every value of the recipe can be given as an option. "
+        "On several GPUs start it with: torchrun --nproc-per-node N -m brgsa_training.cli pretrain ...",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="recipe: a YAML file, or the name of one in recipes/")
+    parser.add_argument("--resume", type=str, default="", help="auto: go on where a run was cut; or a checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print data, steps and memory, and stop")
+    parser.add_class_arguments(Recipe, as_group=True)
+    arguments = list(arguments)
+    for number, argument in enumerate(arguments):
+        if argument == "--config" and number + 1 < len(arguments):
+            arguments[number + 1] = str(recipe_path(arguments[number + 1]))
+        elif argument.startswith("--config="):
+            arguments[number] = f"--config={recipe_path(argument.partition('=')[2])}"
+    try:
+        values = parser.parse_args(arguments)
+        ready = parser.instantiate_classes(values)
+    except argparse.ArgumentError as error:
+        raise UsageError(_one_line(error)) from error
+    names = Recipe.__dataclass_fields__
+    recipe = Recipe(**{name: getattr(ready, name) for name in names})
+    return recipe, True if values.resume == "auto" else values.resume or False, values.dry_run
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:299]}…"

@@ -1,0 +1,52 @@
+"""What a run would do, in words and numbers, before it does it."""
+
+import torch
+
+from brgsa.device import choose_precision, has_bf16
+from brgsa.model import BrgSAModel
+from brgsa_training.pretrain.flops import step_flops
+from brgsa_training.pretrain.material import Material
+from brgsa_training.pretrain.memory import estimate
+from brgsa_training.pretrain.recipe import Recipe
+from brgsa_training.pretrain.trainer import model_config
+
+
+def describe(recipe: Recipe, material: Material, processes: int = 1) -> list[str]:
+    """Lines for `--dry-run`: data, steps, model, memory, arithmetic. Needs no accelerator.
+
+    Args:
+        processes: that will share the run.
+    """
+    training, train = recipe.training, material.train
+    config = model_config(recipe, material.tokenizer.size)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in BrgSAModel(config).parameters())
+    per_epoch = len(train) // training.batch_size
+    steps = training.steps or training.epochs * per_epoch
+    share = training.batch_size // processes
+    held = min(share, training.chunk or share)
+    gpu = training.device.startswith("cuda") or (training.device == "auto" and torch.cuda.is_available())
+    device = "cuda" if gpu else "cpu"
+    if training.precision == "auto" and gpu and not torch.cuda.is_available():
+        bf16 = True
+    else:
+        bf16 = (
+            choose_precision(training.precision, device) == "bf16" if training.precision != "auto" else has_bf16(device)
+        )
+    memory = estimate(config, parameters, train.shape, held, 2 if bf16 else 4, training.checkpoint_blocks)
+    flops = step_flops(config, train.shape, recipe.model.text_length)
+    cases = sum(len(study.cases) for study in train.studies)
+    validation = f"{len(material.validation)} studies" if material.validation else "none"
+    return [
+        f"training    {len(train)} studies ({cases} volumes), validation {validation}",
+        f"volumes     {_by(train.shape)} voxels of {_by(train.volumes.plan.spacing)} mm",
+        f"steps       {steps} of {training.batch_size} pairs on {processes} process(es); {per_epoch} per epoch",
+        f"model       {parameters / 1e6:.1f} million parameters, {'bf16' if bf16 else 'fp32'} on {device}",
+        f"memory      {memory.total / 1e9:.2f} GB per process: {memory.state / 1e9:.2f} GB for weights and optimizer, "
+        f"{memory.activations / 1e9:.2f} GB for {held} pairs at a time",
+        f"arithmetic  {flops / 1e12:.3f} TFLOP per pair, {flops * steps * training.batch_size / 1e18:.3g} EFLOP in all",
+    ]
+
+
+def _by(sizes) -> str:
+    return " x ".join(f"{size:g}" for size in sizes)
