@@ -62,7 +62,7 @@ def curves(cohort: Cohort, seed: int = 0) -> list[Picture]:
         figure.supxlabel(x, fontsize=9)
         figure.supylabel(y, fontsize=9)
         alt = f"{title} of {len(names)} abnormalities; number of positives in brackets; dashed: chance; band: 95 %."
-        pictures.append(Picture(title, _svg(figure), alt))
+        pictures.append(Picture(title, svg(figure), alt))
     return pictures
 
 
@@ -86,7 +86,7 @@ def forest(names: Sequence[str], values: Sequence[float], lower: Sequence[float]
     axis.tick_params(axis="x", labelsize=8)
     low = min([0.5, *(value for value in lower if not math.isnan(value))])
     axis.set_xlim(math.floor(low * 20) / 20, 1.06)
-    return Picture("AUROC with intervals", _svg(figure), "Forest plot of AUROC with 95 % intervals.")
+    return Picture("AUROC with intervals", svg(figure), "Forest plot of AUROC with 95 % intervals.")
 
 
 def reliability(cohort: Cohort) -> Picture | None:
@@ -110,7 +110,7 @@ def reliability(cohort: Cohort) -> Picture | None:
     figure.supxlabel("probability", fontsize=9)
     figure.supylabel("observed share", fontsize=9)
     alt = "Reliability diagrams: probability against observed share in ten groups of equal size; dashed: perfect."
-    return Picture("Reliability", _svg(figure), alt)
+    return Picture("Reliability", svg(figure), alt)
 
 
 def confusion(cohort: Cohort, thresholds: np.ndarray) -> Picture | None:
@@ -137,7 +137,7 @@ def confusion(cohort: Cohort, thresholds: np.ndarray) -> Picture | None:
         axis.tick_params(length=0)
         _title(axis, cohort.abnormalities[c])
     alt = "Confusion at the threshold: rows are the labels, columns the calls; shade is the share of the row."
-    return Picture("Confusion at the threshold", _svg(figure), alt)
+    return Picture("Confusion at the threshold", svg(figure), alt)
 
 
 def _curve_points(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -188,7 +188,8 @@ def _ticks(axis) -> None:
     axis.tick_params(labelsize=7)
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG; equal figures give equal files."""
     buffer = io.BytesIO()
     # A fixed salt and no date make equal pictures equal files; "$" in a name is no formula.
     with rc_context({"svg.hashsalt": "brgsa", "svg.fonttype": "path", "text.parse_math": False}):

@@ -36,4 +36,4 @@ def reference_table(benchmark: str) -> ReportTable | None:
     if not rows:
         return None
     caption = "Published numbers. Compare only where labels, set and protocol are the same as above."
-    return ReportTable("reference", caption, COLUMNS, rows)
+    return ReportTable("reference", caption, COLUMNS, rows, appendix=True)

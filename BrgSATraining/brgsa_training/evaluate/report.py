@@ -26,6 +26,7 @@ _BASELINES = {
     "accuracy_all_negative": "accuracy",
     "brier_prevalence": "brier",
 }
+_PROSE = ("warnings", "protocol", "source", "duplicates", "definition")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -44,13 +45,17 @@ dt { font-weight: 600; } dd { margin: 0; } caption { text-align: left; padding-b
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of a report: columns by their names in `data/columns.json`, rows by column; NaN and None are blank."""
+    """A table of a report: columns by their names in `data/columns.json`, rows by column; NaN and None are blank.
+
+    The page shows an `appendix` after the pictures.
+    """
 
     name: str
     caption: str
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     mean_row: bool = False
+    appendix: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,12 +221,13 @@ def _page(
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{e(title)}</h1>",
         f'<p class="note">{e(note)}</p>',
         "<dl>" + "".join(f"<dt>{e(name)}</dt><dd>{e(value)}</dd>" for name, value in facts) + "</dl>",
-        *[_html_table(table) for table in tables],
+        *[_html_table(table) for table in tables if not table.appendix],
     ]
     for picture in pictures:
         data = base64.b64encode(picture.svg).decode()
         parts.append(f"<h2>{e(picture.title)}</h2>")
         parts.append(f'<img alt="{e(picture.alt)}" src="data:image/svg+xml;base64,{data}">')
+    parts += [_html_table(table) for table in tables if table.appendix]
     meanings = "".join(f"<dt>{e(column_title(c))}</dt><dd>{e(column_meaning(c))}</dd>" for c in used)
     parts.append(f"<h2>What the columns mean</h2><dl>{meanings}</dl>")
     parts.append(
@@ -239,7 +245,7 @@ def _html_table(table: ReportTable) -> str:
         mean = ' class="mean"' if table.mean_row and number == len(table.rows) - 1 else ""
         cells = []
         for column in columns:
-            text = ' class="text"' if isinstance(row.get(column), str) and column != columns[0] else ""
+            text = ' class="text"' if column in _PROSE else ""
             cells.append(f"<td{text}>{e(_cell(row, column))}</td>")
         rows.append(f"<tr{mean}>{''.join(cells)}</tr>")
     return (
