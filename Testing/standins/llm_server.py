@@ -10,7 +10,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
@@ -23,7 +24,7 @@ class Reply(NamedTuple):
 
     status: int = 200
     body: bytes = b""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     delay: float = 0.0
     cut: int | None = None
 
@@ -59,7 +60,11 @@ def problem(status: int, message: str, **headers: str) -> Reply:
 def sensible(request: Request) -> Reply:
     """Answer like a model that finds a nodule wherever the last message has the word, in the sentence that has it."""
     findings = [
-        {"name": "Lung nodule", "status": "absent" if " no " in f" {text.lower()}" else "present", "sentence": int(number)}
+        {
+            "name": "Lung nodule",
+            "status": "absent" if " no " in f" {text.lower()}" else "present",
+            "sentence": int(number),
+        }
         | {"location": ""}
         for number, text in re.findall(r"^\[(\d+)\] (.*)$", request.report, re.M)
         if "nodule" in text.lower()

@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "summarize",
         help="turn reports into captions and a label table",
-        description="Turn chest CT reports into findings, a label table and training captions (docs/summarization.md).\n"
+        description="Turn chest CT reports into findings, a label table and training captions.\n"
         "Companions: summarize review, apply-corrections, captions, ledger.",
         formatter_class=FORMATTER,
     )
@@ -116,12 +116,10 @@ def add_agreement_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "agreement",
         help="compare two label tables, abnormality by abnormality",
-        description="Compare a label table with a reference: precision, recall, F1 and kappa per abnormality, with 95 % "
-        "bootstrap intervals over reports. Tables are joined on their identifiers and column names.",
+        description="Compare a label table with a reference: precision, recall, F1 and kappa per abnormality, with 95 "
+        "% bootstrap intervals over reports. Tables are joined on their identifiers and column names.",
     )
-    parser.add_argument(
-        "table", type=Path, metavar="TABLE", help="CSV: identifier, then 1, 0, -1 or empty per abnormality"
-    )
+    parser.add_argument("table", type=Path, metavar="TABLE", help="CSV: identifier, then 1, 0, -1 or nothing")
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="CSV of the same layout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the measures as CSV")
     parser.add_argument("--labels", metavar="SET", help="only the abnormalities of a label set, such as ct-rate-18")
@@ -147,13 +145,11 @@ class _Config(argparse.Action):
             content = json.loads(Path(values).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read the configuration {values}: {error}.") from error
-        known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
+        known = {action.dest: action for action in parser._actions if action.option_strings}
         for key, value in dict(content).items():
             action = known.get(key.replace("-", "_"))
-            if action is None:
-                raise UsageError(f"{values}: there is no option {key!r}.")
-            if "key" in key.lower():
-                raise UsageError(f"{values}: keys are read from OPENAI_API_KEY only.")
+            if action is None or action is self:
+                raise UsageError(f"{values}: there is no option {key!r}. (The API key comes from OPENAI_API_KEY.)")
             if action.nargs == 0 and not isinstance(value, bool):
                 raise UsageError(f"{values}: {key!r} is true or false, not {value!r}.")
             if action.type is Path and value is not None:
@@ -168,7 +164,7 @@ def _label_option(parser: Any) -> None:
         "--labels",
         default="all",
         metavar="SET",
-        help="abnormalities in label table and captions: all, ct-rate-18, ct-rate-lt-15, gpt4o-88 (default: %(default)s)",
+        help="for label table and captions: all, ct-rate-18, ct-rate-lt-15, gpt4o-88 (default: %(default)s)",
     )
 
 
@@ -233,14 +229,8 @@ def _apply_corrections(arguments: argparse.Namespace) -> None:
     reports = list(dict.fromkeys(row.report for row in rows))
     reviewed = [name for name in vocabulary.names if any(row.abnormality == name for row in rows)]
     said = {(row.report, row.abnormality): (label_of(row.machine), label_of(row.reader)) for row in rows}
-    tables = [
-        table_of(
-            reports,
-            reviewed,
-            [[said.get((report, name), (None, None))[side] for name in reviewed] for report in reports],
-        )
-        for side in (0, 1)
-    ]
+    cells = [[said.get((report, name), (None, None)) for name in reviewed] for report in reports]
+    tables = [table_of(reports, reviewed, [[cell[side] for cell in row] for row in cells]) for side in (0, 1)]
     results = agree(*tables)
     write_agreement(arguments.out / "agreement.csv", results)
     changed = sum(row.reader != row.machine for row in rows)

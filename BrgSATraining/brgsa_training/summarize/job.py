@@ -14,7 +14,7 @@ from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.normaliser import Normaliser
 from brgsa_training.summarize.outputs import fingerprint, is_complete, write_outputs
-from brgsa_training.summarize.privacy import is_loopback, require_allowed_host, require_no_identifier
+from brgsa_training.summarize.privacy import require_allowed_host, require_no_identifier
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
 from brgsa_training.summarize.sentences import split_sentences
@@ -118,8 +118,9 @@ class _Job:
             counts = self._write(_progress(summaries, survey.reports, "writing"), about, normaliser)
         if counts["failed"]:
             raise CasesFailedError(
-                f"{counts['failed']} of {counts['reports']} reports have no usable answer; see {arguments.out / 'failures.csv'}. "
-                "Run the command again, with --redo failed to ask again about answers that could not be used."
+                f"{counts['failed']} of {counts['reports']} reports have no usable answer; see "
+                f"{arguments.out / 'failures.csv'}. Run the command again; add --redo failed to ask again about "
+                "answers that could not be used."
             )
         return 0
 
@@ -129,7 +130,7 @@ class _Job:
             **backend,
             "vocabulary": self.vocabulary.name,
             "labels": self.arguments.labels,
-            "captions": self.variant._asdict(),
+            "caption_variant": self.variant._asdict(),
         }
         key = fingerprint(self.arguments.reports, {**options, "columns": self.columns, "file": path.read_text("utf-8")})
         return {**options, "fingerprint": key}
@@ -153,7 +154,7 @@ class _Job:
             print(f"note: {empty} of {count} reports are empty", file=sys.stderr)
         if foreign:
             print(
-                f"note: {foreign} of {count} reports do not look like English; the rules read English only",
+                f"note: {foreign} of {count} reports do not look like English, which the rules need",
                 file=sys.stderr,
             )
         return _Survey(count, empty, foreign)
@@ -219,9 +220,8 @@ class _Job:
                     bar.set_postfix_str(f"${spent:.2f}", refresh=False)
 
             tally = backend.run(self._open_reports(ledger, prompt, settings), done)
-        print(
-            f"{tally.ok} answers, {tally.failed} that cannot be used, {tally.unanswered} not answered; ${budget.spent:.2f}"
-        )
+        outcome = f"{tally.ok} answers, {tally.failed} that cannot be used, {tally.unanswered} not answered"
+        print(f"{outcome}; ${budget.spent:.2f}")
         if budget.exhausted:
             left = sum(1 for _ in self._open_reports(ledger, prompt, settings))
             raise BrgSAError(
@@ -250,12 +250,9 @@ class _Job:
             except AnswerError as error:
                 yield _summary(report, (), f"the answer in the ledger cannot be used: {error}")
                 continue
-            findings = (
-                Finding(
-                    normaliser.name(entry.name), entry.name, entry.status, sentences[entry.sentence - 1], entry.location
-                )
-                for entry in entries
-            )
+            findings = []
+            for name, status, sentence, location in entries:
+                findings.append(Finding(normaliser.name(name), name, status, sentences[sentence - 1], location))
             yield _summary(report, tuple(findings))
 
     def _write(

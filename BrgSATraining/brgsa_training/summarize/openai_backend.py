@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import parsedate_to_datetime
@@ -82,6 +83,7 @@ class OpenAIBackend:
         self._format = 0
         self._pause_until = 0.0
         self._asked: set[str] = set()
+        self._first = asyncio.Event()
         self._ok = self._failed = self._unanswered = 0
         self._reason = ""
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -111,7 +113,11 @@ class OpenAIBackend:
             timeout=settings.timeout_s,
             http_client=openai.DefaultAsyncHttpxClient(**options),
         ) as client:
-            workers = [asyncio.create_task(self._work(client, reports, done)) for _ in range(settings.concurrency)]
+            # One request goes first: a wrong key, or a format that the server does not know, shows once.
+            workers = [
+                asyncio.create_task(self._work(client, reports, done, first=number == 0))
+                for number in range(settings.concurrency)
+            ]
             try:
                 await asyncio.gather(*workers)
             finally:
@@ -120,7 +126,9 @@ class OpenAIBackend:
                 await asyncio.gather(*workers, return_exceptions=True)
         return Tally(self._ok, self._failed, self._unanswered, self._reason)
 
-    async def _work(self, client: Any, reports: Iterator[Report], done: Callable[[float], object]) -> None:
+    async def _work(self, client: Any, reports: Iterator[Report], done: Callable[[float], object], first: bool) -> None:
+        if not first:
+            await self._first.wait()
         for report in reports:
             key = report.hash
             if key in self._asked:
@@ -131,7 +139,9 @@ class OpenAIBackend:
                     return
             finally:
                 self._asked.discard(key)
+                self._first.set()
             done(self._budget.spent)
+        self._first.set()
 
     async def _one(self, client: Any, report: Report, key: str) -> bool:
         """Ask about one report and keep the outcome; return whether the run goes on."""
@@ -154,7 +164,7 @@ class OpenAIBackend:
         except _NoAnswerError as error:
             self._unanswered += 1
             self._reason = str(error)
-            if self._ok + self._failed == 0 and self._unanswered >= min(settings.concurrency, 8):
+            if self._ok + self._failed == 0 and self._unanswered >= min(settings.concurrency, 4):
                 raise BrgSAError(f"{self._reason}. Nothing was answered; start again when the server does.") from error
         finally:
             await self._budget.pay(most, self._price.of(*usage))
@@ -255,7 +265,9 @@ class OpenAIBackend:
             raise _ReportError(reason)
 
     def _scrub(self, text: str) -> str:
-        return text.replace(self._key, "***") if len(self._key) > 4 else text
+        """Take the key, and what looks like one, out of a message."""
+        text = text.replace(self._key, "***") if len(self._key) > 4 else text
+        return re.sub(r"\bsk-[\w*-]+", "***", text)
 
 
 def _content(body: bytes, usage: list[int]) -> str:

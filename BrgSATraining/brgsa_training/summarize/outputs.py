@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import brgsa
+from brgsa.errors import InputError
 from brgsa.files import atomic_open, write_csv, write_json
 from brgsa_training.summarize.captions import Variant, write_captions
 from brgsa_training.summarize.findings import Summary, read_summaries, summary_line
@@ -35,8 +36,16 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(reports: Path, options: dict[str, Any]) -> str:
-    """Return what the outputs depend on, as one checksum: the reports file and the options."""
-    text = json.dumps([brgsa.__version__, sha256(reports), options], sort_keys=True, default=str)
+    """Return what the outputs depend on, as one checksum: the reports file and the options.
+
+    Raises:
+        InputError: the reports file cannot be read.
+    """
+    try:
+        checksum = sha256(reports)
+    except OSError as error:
+        raise InputError(f"cannot read {reports}: {error.strerror}.") from error
+    text = json.dumps([brgsa.__version__, checksum, options], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
