@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from tqdm import tqdm
 
 from brgsa_training.phantom.phantom import make_labels, make_volumes
 from brgsa_training.phantom.prevalence import prevalences
@@ -31,7 +32,7 @@ class Probe(nn.Module):
         for width in widths:
             layers += [nn.Conv3d(width_in, width, 3, stride=2, padding=1), nn.BatchNorm3d(width), nn.ReLU()]
             width_in = width
-        self.features = nn.Sequential(*layers[:-3], *layers[-3:])
+        self.features = nn.Sequential(*layers)
         self.head = nn.Linear(2 * width_in, outputs)
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -41,7 +42,7 @@ class Probe(nn.Module):
 
 
 def volumes_of(seeds: range) -> torch.Tensor:
-    return torch.from_numpy(make_volumes(seeds)[:, :, BODY_ROWS])
+    return torch.from_numpy(np.stack([make_volumes([seed])[0][:, BODY_ROWS] for seed in tqdm(seeds, unit="phantom")]))
 
 
 def batch_of(volumes: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -68,7 +69,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     loss_of = nn.BCEWithLogitsLoss()
-    for _ in range(options.epochs):
+    for _ in tqdm(range(options.epochs), unit="epoch"):
         for index in torch.randperm(len(volumes)).split(16)[: len(volumes) // 16]:
             loss = loss_of(model(batch_of(volumes, index)), labels[index])
             optimizer.zero_grad()

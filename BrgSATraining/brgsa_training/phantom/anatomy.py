@@ -101,7 +101,7 @@ class Anatomy:
         self, rng: np.random.Generator, side: str, z_range: tuple[float, float], depth: tuple[float, float]
     ) -> Point:
         """Draw a point of one lung between two heights and two distances (mm) below the lung's surface."""
-        count = 128
+        count = 64
         z = rng.uniform(*z_range, count)
         x = SIDES[side] * rng.uniform(12, self.chest[0], count)
         y = rng.uniform(-self.chest[1], self.chest[1], count) + CHEST_MIDDLE_Y

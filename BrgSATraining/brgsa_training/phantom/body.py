@@ -18,14 +18,13 @@ class Scene:
 
     Attributes:
         lung: share of each voxel that is lung.
-        lung_distance: mm to the lungs' surface, negative inside.
+        lung_distance, chest_distance, heart_distance: mm to the surface, negative inside.
         side: -1 in the right half of the patient, 1 in the left, shape (X, Y, 1).
         organs: masks of lung, heart, aorta, chest (everything inside the ribs) and bone, when the canvas keeps masks.
     """
 
     canvas: Canvas
     anatomy: Anatomy
-    seed: int
     lung: np.ndarray
     lung_distance: np.ndarray
     chest_distance: np.ndarray
@@ -42,7 +41,7 @@ class Scene:
         return smooth_field(self.canvas.grid, self.canvas.region, rng, step_mm)
 
 
-def paint_body(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator, seed: int) -> Scene:
+def paint_body(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Scene:
     """Paint the whole healthy patient; `rng` draws the textures and the vessels' branches."""
     x, y, z = canvas.x, canvas.y, canvas.z
     everything = canvas.everything
@@ -58,7 +57,7 @@ def paint_body(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator, seed:
     lung_distance = np.maximum(lung_distance, anatomy.mediastinum_half_width(y) - np.abs(x - anatomy.midline))
     lung_distance = np.maximum(lung_distance, anatomy.sac - heart)
     lung = canvas.share(lung_distance)
-    scene = Scene(canvas, anatomy, seed, lung, lung_distance, chest, heart, np.sign(x - anatomy.midline), {})
+    scene = Scene(canvas, anatomy, lung, lung_distance, chest, heart, np.sign(x - anatomy.midline), {})
     _paint_lungs(scene, rng)
     _paint_heart(scene)
     _paint_great_vessels(scene)
@@ -194,7 +193,6 @@ def main_bronchi(anatomy: Anatomy) -> list[list]:
 def _paint_spine(scene: Scene) -> None:
     """Vertebral bodies with discs between them, canal, arches and spinous processes."""
     canvas, anatomy = scene.canvas, scene.anatomy
-    x, y, z = canvas.x, canvas.y, canvas.z
     back = canvas.box((0, SPINE_Y + 15, 0), (45, 45, 250))
     x, y, z = canvas.coordinates(back)
     body = ellipsoid_flat(x, y, (0, SPINE_Y), (18.5, 15))

@@ -13,8 +13,10 @@ OUT/manifest.csv                     case, seed, split, volume, sha256 of the vo
 import hashlib
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ import numpy as np
 from isal import igzip
 from tqdm import tqdm
 
-from brgsa.errors import InputError, UsageError
+from brgsa.errors import InputError, OutOfMemoryError, UsageError
 from brgsa.files import atomic_open, write_csv, write_error, write_json
 from brgsa.prompts import clean_sentences
 from brgsa_training.phantom.grid import Grid
@@ -89,6 +91,7 @@ def generate(plan: Plan, out: Path, workers: int = 1) -> None:
 
     Raises:
         UsageError: the folder holds something else, or a data set made with other options.
+        OutOfMemoryError: a worker process was killed.
         BrgSAError: the folder cannot be written or the disk is full; what is there stays usable for the next run.
     """
     _claim(plan, out)
@@ -178,13 +181,21 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
                 checksums[seed] = _write_case(plan, out, seed)
                 bar.update()
             return checksums
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            # A few cases per job: a coarse one takes less time than handing it over.
-            jobs = [pool.submit(_write_chunk, plan, out, chunk) for chunk in _chunks(seeds, 8)]
+        # Ctrl-C is the parent's to handle; a few cases per job, because a coarse one is quicker than handing it over.
+        with ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+        ) as pool:
+            per_job = 8 if np.prod(plan.grid) < 1_000_000 else 1
+            jobs = [pool.submit(_write_chunk, plan, out, chunk) for chunk in _chunks(seeds, per_job)]
             try:
                 for job in as_completed(jobs):
                     checksums.update(job.result())
                     bar.update(len(job.result()))
+            except BrokenProcessPool as error:
+                raise OutOfMemoryError(
+                    "a worker process was killed, most likely for lack of memory. "
+                    f"Run again with --workers {max(1, workers // 2)}; complete cases are kept."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -74,7 +74,7 @@ def make_phantom(
 
 
 def make_report(seed: int) -> tuple[dict[str, float], Report]:
-    """What `make_phantom(seed)` shows and its report, without painting it (about a hundred times faster)."""
+    """What `make_phantom(seed)` shows and its report, without painting it (about ten times faster)."""
     _, severities, lesions = _draw(seed, None)
     return severities, write_report(_rng(seed, "report"), severities, lesions)
 
@@ -126,7 +126,7 @@ def _draw(seed: int, present: Mapping[str, float] | None) -> tuple[Anatomy, dict
 
 def _paint(seed: int, grid: Grid, anatomy: Anatomy, lesions: Mapping[str, Lesion], keep_masks: bool) -> Scene:
     canvas = Canvas(grid, anatomy.pose, BODY_HALF_WIDTH, keep_masks)
-    scene = paint_body(canvas, anatomy, _rng(seed, "texture"), seed)
+    scene = paint_body(canvas, anatomy, _rng(seed, "texture"))
     for lesion in lesions.values():
         lesion.paint(scene)
     return scene
