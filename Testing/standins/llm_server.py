@@ -97,6 +97,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._listener.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
@@ -107,8 +108,8 @@ class Server:
         self._loop.run_forever()
 
     async def _listen(self, port: int) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=1024)
+        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):

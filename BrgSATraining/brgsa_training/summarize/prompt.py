@@ -114,7 +114,7 @@ _INSTRUCTION = re.compile(
       | \bsystem\sprompt\b | \byou\sare\s(?:now|an?\s(?:ai|assistant|model|language))\b
       | \b(?:answer|respond|reply|output|return)\s(?:only|with|that|the\sfollowing|exactly)\b
       | </?(?:system|user|assistant)> | ^\s*(?:system|assistant|user)\s*:""",
-    re.IGNORECASE | re.VERBOSE,
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
 _FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
 
@@ -139,11 +139,10 @@ def is_instruction(sentence: str) -> bool:
 
 def numbered(sentences: Sequence[str]) -> str:
     """Return the sentences as the model sees them, "[1] ..." on a line each."""
-    lines = []
-    for number, sentence in enumerate(sentences, 1):
-        text = "(left out: not about the scan)" if is_instruction(sentence) else " ".join(sentence.split())
-        lines.append(f"[{number}] {text}")
-    return "\n".join(lines)
+    texts = [" ".join(sentence.split()) for sentence in sentences]
+    if is_instruction("\n".join(texts)):
+        texts = ["(left out: not about the scan)" if is_instruction(text) else text for text in texts]
+    return "\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
 
 
 class Prompt:

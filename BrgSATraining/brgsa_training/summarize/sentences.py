@@ -19,6 +19,9 @@ _CUT = re.compile(
 )
 _LETTER = re.compile(r"[^\W\d_]")
 
+# A "sentence" without an end in so many letters is cut at a comma or blank, so that no pattern runs over it for long.
+LONGEST = 2000
+
 
 def split_sentences(text: str) -> list[str]:
     """Return the sentences of a report in order, each a stripped piece of `text`; pieces without letters go."""
@@ -36,5 +39,9 @@ def split_sentences(text: str) -> list[str]:
 
 def _keep(piece: str, sentences: list[str]) -> None:
     piece = piece.strip()
+    while len(piece) > LONGEST:
+        cut = max(piece.rfind(", ", 0, LONGEST) + 1, piece.rfind(" ", LONGEST // 2, LONGEST)) or LONGEST
+        _keep(piece[:cut], sentences)
+        piece = piece[cut:].strip()
     if _LETTER.search(piece):
         sentences.append(piece)

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from brgsa.errors import InputError
+from brgsa_training.summarize.reports import Columns, read_reports
+
+
+def test_ct_rates_own_file_gives_one_report_per_scan(tmp_path):
+    path = tmp_path / "reports.csv"
+    path.write_text(
+        "VolumeName,ClinicalInformation_EN,Technique_EN,Findings_EN,Impressions_EN\n"
+        'train_1_a_1.nii.gz,,CT,"A nodule, small.","Nodule"\n'
+        'train_1_a_2.nii.gz,,CT,"A nodule, small.","Nodule"\n'
+        "valid_2_a_1.nii.gz,,CT,Normal.,\n",
+        encoding="utf-8-sig",
+    )
+    first, second = read_reports(path)
+    assert (first.id, first.text, first.split) == ("train_1_a", "A nodule, small. Nodule", "train")
+    assert first.images == ("train_1_a_1.nii.gz", "train_1_a_2.nii.gz")
+    assert (second.id, second.text, second.split, second.place) == ("valid_2_a", "Normal.", "valid", "row 4")
+
+
+def test_columns_of_any_name_can_be_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"nr": 7, "a": "One.", "b": None, "v": ["x.nii"], "s": "test"}) + "\n", encoding="utf-8")
+    (report,) = read_reports(path, Columns("nr", ("a", "b"), "v", "s"))
+    assert report[:4] == ("7", "One.", ("x.nii",), "test")
+
+
+def test_the_shipped_reports_are_read(real_reports):
+    reports = list(read_reports(real_reports / "ctrate_valid_60.jsonl"))
+    assert len(reports) == 60
+    assert {report.split for report in reports} == {"valid"}
+    assert all(report.images and report.text for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "id,text\n1,a\n2,b\n1,c\n", "row 4: the identifier '1' is used before"),
+        ("a.csv", "id,text\n1,a\n1,a\n", "row 3: '1' is the same as in row 2"),
+        ("a.csv", "id,text\n,a\n", "row 2: the identifier .id. is empty"),
+        ("a.csv", "id,text\n1,a,b\n", "row 2: it has another number of fields"),
+        ("a.csv", "id,words\n1,a\n", "looks like report text. Name it with --text-columns; it has: id, words"),
+        ("a.csv", "nr,text\n1,a\n", "looks like an identifier. Name it with --id-column"),
+        ("a.csv", "id,text\n", "holds no report"),
+        ("a.csv", "", "holds no report"),
+        ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', "line 2: not valid JSON"),
+        ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2}\n', "line 2: 'text' is missing"),
+        ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_row(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_reports(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,text\n1,Bulgular değişmiş\n".encode("iso8859-9"))
+    with pytest.raises(InputError, match="is not UTF-8"):
+        list(read_reports(path))
+
+
+def test_a_missing_file_and_a_missing_column_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*none.csv"):
+        list(read_reports(tmp_path / "none.csv"))
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no column 'x' \(--id-column\). It has: id, text"):
+        list(read_reports(path, Columns("x")))

@@ -1,0 +1,202 @@
+import json
+
+import pytest
+
+from brgsa_training.summarize.agreement import agree, table_of
+from brgsa_training.summarize.findings import decide
+from brgsa_training.summarize.labels import VALUES
+from brgsa_training.summarize.rules import RulesBackend
+from brgsa_training.summarize.scope import Status
+
+# (sentence, abnormality, 1 if it is said to be present); written for these tests in the manner of translated reports.
+CASES = [
+    ("Calcified plaques are seen in the thoracic and abdominal aorta.", "Arterial wall calcification", 1),
+    (
+        "Calcific atheroma plaques are observed in the ascending, descending and abdominal aorta.",
+        "Arterial wall calcification",
+        1,
+    ),
+    (
+        "Fusiform dilatation of the ascending aorta, calcific plaques in the coronary arteries.",
+        "Arterial wall calcification",
+        0,
+    ),
+    (
+        "Fusiform dilatation of the ascending aorta, calcific plaques in the coronary arteries.",
+        "Coronary artery wall calcification",
+        1,
+    ),
+    ("Calcifications are observed in the aortic valve.", "Arterial wall calcification", 0),
+    ("Coronary artery calcifications are present.", "Coronary artery wall calcification", 1),
+    ("Stents are observed in the coronary arteries.", "Coronary artery wall calcification", 0),
+    ("Stents are observed in the coronary arteries.", "Medical material", 1),
+    ("CTR increased slightly in favor of the heart.", "Cardiomegaly", 1),
+    ("CTR is within normal limits.", "Cardiomegaly", 0),
+    ("Cardiothoracic ratio has increased.", "Cardiomegaly", 1),
+    ("The heart is slightly larger than normal.", "Cardiomegaly", 1),
+    ("Heart size is within normal limits, pulmonary artery diameter increased.", "Cardiomegaly", 0),
+    ("Heart dimensions are at the upper limit.", "Cardiomegaly", 0),
+    ("Heart size and contour are normal. The diameter of the aorta increased.", "Cardiomegaly", 0),
+    ("Mild enlargement of the heart is noted.", "Cardiomegaly", 1),
+    ("No pericardial thickening is seen, and bilateral pleural effusion is observed.", "Pericardial effusion", 0),
+    ("Pericardial thickening and bilateral pleural effusion are observed.", "Pericardial effusion", 0),
+    ("Pericardial thickening and bilateral pleural effusion are observed.", "Pleural effusion", 1),
+    ("There is fluid in the pericardial recesses.", "Pericardial effusion", 1),
+    ("Minimal pericardial and bilateral pleural effusion is present.", "Pericardial effusion", 1),
+    ("Minimal pericardial and bilateral pleural effusion is present.", "Pleural effusion", 1),
+    ("Pleural, pericardial effusion was not observed.", "Pericardial effusion", 0),
+    ("Part of the stomach is herniated into the thorax.", "Hiatal hernia", 1),
+    ("Bochdalek hernia is observed on the left.", "Hiatal hernia", 0),
+    ("A few lymph nodes with fatty hilum are seen in both axillae.", "Lymphadenopathy", 1),
+    ("No lymph nodes larger than 1 cm were observed in the mediastinum.", "Lymphadenopathy", 0),
+    ("Subcutaneous emphysema is observed in the right chest wall.", "Emphysema", 0),
+    ("A bulla measuring 3 cm is observed in the right apex.", "Emphysema", 1),
+    ("Fibroatelectatic changes are seen in the lingula.", "Atelectasis", 0),
+    ("Fibroatelectatic changes are seen in the lingula.", "Pulmonary fibrotic sequela", 1),
+    ("Segmental collapse of the lower lobe is present.", "Atelectasis", 1),
+    ("Height loss and collapse are seen in the T8 vertebra.", "Atelectasis", 0),
+    ("A nodule is seen in the left thyroid lobe.", "Lung nodule", 0),
+    ("There is a 4 mm nodule in the right upper lobe.", "Lung nodule", 1),
+    ("A 6 mm nodule adjacent to the diaphragm is seen in the lower lobe of the right lung.", "Lung nodule", 1),
+    ("Nodular thickening is seen in the left adrenal gland.", "Lung nodule", 0),
+    ("Schmorl nodules are observed in the vertebral end plates.", "Lung nodule", 0),
+    ("No mass, nodule or infiltration was detected in both lungs.", "Lung nodule", 0),
+    ("Ground-glass-like density increases are observed in both lungs.", "Lung opacity", 1),
+    ("Frosted glass densities in the right lung have completely regressed.", "Lung opacity", 0),
+    ("Linear density increases consistent with sequelae are observed.", "Lung opacity", 0),
+    ("Pleuroparenchymal fibrotic bands are seen at both apices.", "Pulmonary fibrotic sequela", 1),
+    ("Sequela calcifications are observed in the spleen.", "Pulmonary fibrotic sequela", 0),
+    ("Free fluid reaching 2 cm is observed between the leaves of the right pleura.", "Pleural effusion", 1),
+    ("Effusion in both hemithoraces is increased.", "Pleural effusion", 1),
+    ("There is no effusion in either hemithorax.", "Pleural effusion", 0),
+    ("Minimal free fluid is seen in the abdomen.", "Pleural effusion", 0),
+    ("Mosaic perfusion is seen.", "Mosaic attenuation pattern", 1),
+    ("Thickening of the peribronchovascular interstitium is seen.", "Peribronchial thickening", 1),
+    ("Bronchial wall thickening is observed.", "Peribronchial thickening", 0),
+    ("Bronchial wall thickening is observed.", "Bronchial thickening", 1),
+    ("Consolidated areas with air bronchograms are present.", "Consolidation", 1),
+    ("No consolidation or ground glass density was detected.", "Consolidation", 0),
+    (
+        "The consolidation described in the previous examination was not observed in the current examination.",
+        "Consolidation",
+        0,
+    ),
+    ("Dilated bronchi are observed in the middle lobe.", "Bronchiectasis", 1),
+    ("Bronchial structures are dilated.", "Bronchiectasis", 1),
+    ("Interlobular septa are thickened.", "Interlobular septal thickening", 1),
+    ("Smooth septal thickenings are seen in the lower lobes.", "Interlobular septal thickening", 1),
+    ("Interventricular septum is thick.", "Interlobular septal thickening", 0),
+    ("A port chamber is seen on the right.", "Medical material", 1),
+    ("Thoracic tube is seen in the left hemithorax.", "Medical material", 1),
+    ("Contrast material was not given.", "Medical material", 0),
+    ("Surgical suture materials are seen in the right lung.", "Medical material", 1),
+    ("Metallic fixation material is observed in the clavicle.", "Medical material", 1),
+    ("Pneumothorax was not detected.", "Pneumothorax", 0),
+    ("Free air compatible with pneumothorax is seen on the left.", "Pneumothorax", 1),
+    ("Chronic fractures are observed in the right ribs.", "Rib fracture", 1),
+    ("No fracture was detected in the ribs.", "Rib fracture", 0),
+    ("Calcified plaques are seen in both pleurae.", "Pleural calcification", 1),
+    ("There is a mass in the left hilum.", "Lung mass", 1),
+    ("Pneumonia cannot be excluded.", "Pneumonia", 1),
+    ("Both lungs are clear, without consolidation, nodule or effusion.", "Pleural effusion", 0),
+    ("Both lungs are clear, without consolidation, nodule or effusion.", "Consolidation", 0),
+    ("The lungs show neither consolidation nor ground glass.", "Lung opacity", 0),
+    ("There is no evidence of bronchiectasis.", "Bronchiectasis", 0),
+    ("No suspicious nodule; mild emphysema.", "Emphysema", 1),
+    (
+        "No pathologically enlarged lymph node was seen, but a 7 mm lymph node is observed in the subcarinal area.",
+        "Lymphadenopathy",
+        1,
+    ),
+    (
+        "Bilateral pleural effusion, more prominent on the right, and adjacent compressive atelectasis were observed.",
+        "Atelectasis",
+        1,
+    ),
+    ("Unlike the previous examination, no pleural effusion was seen.", "Pleural effusion", 0),
+    (
+        "Pleural effusion was observed in the previous examination but it has disappeared in the current examination.",
+        "Pleural effusion",
+        0,
+    ),
+    (
+        "Pleural effusion, which was not observed in the previous examination, is present on the right.",
+        "Pleural effusion",
+        1,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def rules(vocabulary) -> RulesBackend:
+    return RulesBackend(vocabulary)
+
+
+@pytest.mark.parametrize(("sentence", "abnormality", "present"), CASES)
+def test_a_sentence_gives_the_label(rules, vocabulary, sentence, abnormality, present):
+    status = decide(rules.findings(sentence), vocabulary).get(abnormality)
+    assert (status is Status.PRESENT) == bool(present)
+
+
+def test_a_suspected_finding_is_uncertain_with_its_evidence(rules):
+    findings = rules.findings("The heart is normal. A hypodense lesion is seen in the liver (hydatid cyst?).")
+    cyst = next(finding for finding in findings if finding.abnormality == "Hydatid cyst")
+    assert cyst.status is Status.UNCERTAIN
+    assert cyst.evidence == "A hypodense lesion is seen in the liver (hydatid cyst?)."
+
+
+def test_the_location_is_the_one_of_the_clause(rules):
+    text = "A nodule is observed in the upper lobe of the right lung, and consolidation is seen in the left lung."
+    places = {finding.abnormality: finding.location for finding in rules.findings(text)}
+    assert places["Lung nodule"] == "upper lobe of the right lung"
+    assert places["Consolidation"] == "left lung"
+
+
+def test_another_language_gives_no_finding(rules):
+    assert rules.findings("Her iki akciğerde yaygın değişiklikler izlendi. Kalp boyutları doğaldır.") == []
+
+
+def test_a_hundred_thousand_characters_are_read(rules):
+    text = "No nodule was detected in the lung parenchyma and " * 2000 + "consolidation is observed."
+    found = {finding.abnormality: finding.status for finding in rules.findings(text)}
+    assert len(text) > 100_000
+    assert found["Consolidation"] is Status.PRESENT
+
+
+def _records(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def _agreement(rules, vocabulary, texts, truth, names):
+    said = [decide(rules.findings(text), vocabulary) for text in texts]
+    ids = [str(number) for number in range(len(texts))]
+    table = table_of(ids, names, [[int(VALUES[row[name]]) if name in row else None for name in names] for row in said])
+    return {
+        result.name: result for result in agree(table, table_of(ids, names, truth), uncertain="negative", samples=1)
+    }
+
+
+def test_rules_agree_with_human_labels(rules, vocabulary, real_reports):
+    records = _records(real_reports, "ctrate_manual_labels_50.jsonl")
+    names = vocabulary.label_set("ct-rate-18")
+    truth = [[record["labels18_manual"][name] for name in names] for record in records]
+    result = _agreement(rules, vocabulary, [record["report_text"] for record in records], truth, names)
+    assert result["macro"].f1[0] >= 0.97
+    assert min(result[name].f1[0] for name in names) >= 0.9
+
+
+def test_rules_agree_with_checked_long_tail_labels(rules, vocabulary, real_reports):
+    records = _records(real_reports, "ctrate_valid_60.jsonl")
+    names = vocabulary.label_set("ct-rate-lt-15")
+    texts = [f"{record['findings']} {record['impression']}" for record in records]
+    truth = [[record["labels_lt15"][name] for name in names] for record in records]
+    assert _agreement(rules, vocabulary, texts, truth, names)["micro"].f1[0] >= 0.9
+
+
+def test_every_evidence_is_a_piece_of_its_report(rules, real_reports):
+    for record in _records(real_reports, "ctrate_valid_60.jsonl"):
+        text = f"{record['findings']} {record['impression']}"
+        for finding in rules.findings(text):
+            assert finding.evidence in text
+            assert finding.location in finding.evidence
+            assert finding.raw_name in finding.evidence
