@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh clone: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo-output
+EXTRAS := training,dicom-sr,test,slicer-test
+
+.PHONY: install demo score test test-slow lint bench
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+# make demo               makes a digital phantom and scores it
+# make demo CT=scan.nii.gz  scores yours
+demo: install
+ifdef CT
+	$(BIN)/brgsa score "$(CT)" --out "$(OUT)"
+else
+	$(BIN)/brgsa-training phantom generate --count 1 --seed 7 --grid full --out "$(OUT)/phantom"
+	$(BIN)/brgsa score "$(OUT)/phantom" --out "$(OUT)/scores"
+endif
+
+# make score INPUT=folder OUT=results
+score: install
+	$(BIN)/brgsa score "$(INPUT)" --out "$(OUT)"
+
+test: install
+	$(BIN)/python -m pytest -q
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: install
+	for script in Testing/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
