@@ -40,9 +40,10 @@ def image_bytes(config: BrgSAConfig, shape: tuple[int, ...], element: int = 4, c
     """
     tokens = 1 + math.prod(side // patch for side, patch in zip(shape, config.patch_size, strict=True))
     block = block_bytes(tokens, config.vision_width, config.vision_mlp_size, element)
+    inputs = tokens * config.vision_width * 4  # of a block, or of the last norm
     if checkpoint_blocks:
-        return config.vision_depth * tokens * config.vision_width * 4 + block
-    return config.vision_depth * block
+        return (config.vision_depth + 1) * inputs + block
+    return config.vision_depth * block + inputs
 
 
 def text_bytes(config: BrgSAConfig, tokens: int, element: int = 4) -> int:
