@@ -135,11 +135,12 @@ class OpenAIBackend:
                 continue
             self._asked.add(key)  # only while in flight: later copies of a text find the answer in the ledger
             try:
-                if not await self._one(client, report, key):
-                    return
+                goes_on = await self._one(client, report, key)
             finally:
                 self._asked.discard(key)
-                self._first.set()
+            self._first.set()
+            if not goes_on:
+                return
             done(self._budget.spent)
         self._first.set()
 

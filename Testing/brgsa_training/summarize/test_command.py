@@ -1,0 +1,258 @@
+"""The commands as a newcomer types them."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from brgsa_training.summarize.captions import read_captions
+
+TEXTS = (
+    "Trachea is open. There is a 5 mm nodule in the right lung. No pleural effusion was detected.",
+    "Heart size increased. Consolidation is observed in the left lung.",
+    "",
+    "Normal examination of the chest.",
+)
+
+
+def _labels(path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["report"]: row for row in csv.DictReader(file)}
+
+
+def test_help_and_the_rules_load_no_heavy_package():
+    code = (
+        "import sys; from brgsa_training import cli\n"
+        "try: cli.main(['summarize', '--help'])\n"
+        "except SystemExit: pass\n"
+        "import brgsa_training.summarize.job\n"
+        "print([name for name in ('torch', 'numpy', 'openai', 'sklearn', 'pandas') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_rules_write_all_files_of_the_folder(run, write_reports, tmp_path):
+    out = tmp_path / "out"
+    code, output, _ = run("summarize", write_reports(*TEXTS), "--out", out)
+    assert code == 0
+    assert "4 reports, 3 captions" in output
+    assert {path.name for path in out.iterdir()} == {
+        *("findings.jsonl", "labels.csv", "captions.json", "failures.csv", "run.json"),
+    }
+    labels = _labels(out / "labels.csv")
+    assert (labels["train_1_a"]["Lung nodule"], labels["train_1_a"]["Pleural effusion"]) == ("1", "0")
+    assert labels["train_1_a"]["Cardiomegaly"] == ""
+    assert set(labels["train_3_a"].values()) == {"train_3_a", ""}
+    captions = read_captions(out / "captions.json")
+    assert captions["train"]["train_2_a"].sentences[-1] == "there is pneumonia"
+    assert captions["train"]["train_2_a"].images == ("train_2_a_1.nii.gz",)
+
+
+def test_a_finished_run_is_not_done_again_unless_something_changed(run, write_reports, tmp_path):
+    reports, out = write_reports(*TEXTS), tmp_path / "out"
+    run("summarize", reports, "--out", out)
+    assert "nothing to do" in run("summarize", reports, "--out", out)[1]
+    assert "nothing to do" not in run("summarize", reports, "--out", out, "--labels", "ct-rate-18")[1]
+    (out / "labels.csv").write_text("damaged")
+    assert "nothing to do" not in run("summarize", reports, "--out", out, "--labels", "ct-rate-18")[1]
+    assert len(_labels(out / "labels.csv")["train_1_a"]) == 19
+
+
+def test_the_model_backend_runs_end_to_end_and_a_rerun_asks_nothing(run, write_reports, tmp_path, llm):
+    reports, out = write_reports(*TEXTS), tmp_path / "out"
+    with llm.Server() as server:
+        command = (
+            "summarize",
+            reports,
+            "--backend",
+            "openai",
+            "--model",
+            "m",
+            "--base-url",
+            server.base_url,
+            "--out",
+            out,
+        )
+        code, output, _ = run(*command)
+        assert code == 0
+        assert "3 answers" in output
+        assert _labels(out / "labels.csv")["train_1_a"]["Lung nodule"] == "1"
+        assert len(server.requests) == 3
+        assert "nothing to do" in run(*command)[1]
+        (out / "run.json").unlink()
+        assert "0 answers" in run(*command)[1]
+        assert len(server.requests) == 3
+        run(*command, "--redo", "all")
+        assert len(server.requests) == 6
+    code, output, _ = run("summarize", "ledger", out / "ledger.sqlite", "--export", tmp_path / "l.jsonl")
+    assert (code, output.startswith("3 answers in")) == (0, True)
+
+
+def test_failed_reports_are_listed_and_can_be_done_again(run, write_reports, tmp_path, llm):
+    reports, out = write_reports(*TEXTS), tmp_path / "out"
+    bad = lambda request: llm.completion("no") if "Heart" in request.report else llm.sensible(request)  # noqa: E731
+    command = ("summarize", reports, "--backend", "openai", "--model", "m", "--out", out, "--base-url")
+    with llm.Server(bad) as server:
+        code, _, errors = run(*command, server.base_url)
+        assert code == 6
+        assert "1 of 4 reports have no usable answer" in errors
+        assert 'train_2_a,"two answers could not be used' in (out / "failures.csv").read_text()
+        assert "train_2_a" not in _labels(out / "labels.csv")
+        assert run(*command, server.base_url)[0] == 6
+        assert len(server.requests) == 4
+    with llm.Server() as server:
+        assert run(*command, server.base_url, "--redo", "failed")[0] == 0
+        assert len(server.requests) == 1
+
+
+def test_names_outside_the_vocabulary_are_listed_with_counts(run, write_reports, tmp_path, llm):
+    entries = [
+        {"name": name, "status": "present", "sentence": 1, "location": ""} for name in ("Nodules", "Thymic remnant")
+    ]
+    answer = llm.completion(json.dumps({"abnormalities": entries}))
+    out = tmp_path / "out"
+    with llm.Server(lambda request: answer) as server:
+        command = ("--backend", "openai", "--model", "m", "--base-url", server.base_url, "--out", out)
+        run("summarize", write_reports(*TEXTS), *command)
+    assert (out / "names-unmapped.csv").read_text() == "raw_name,count\nthymic remnant,3\n"
+    assert (out / "names-merged.csv").read_text() == "raw_name,abnormality,count\nnodules,Lung nodule,3\n"
+
+
+def test_a_cap_stops_cleanly_and_the_next_run_goes_on(run, write_reports, tmp_path, llm):
+    reports = write_reports(*(f"Report {number}. There is a nodule." for number in range(10)))
+    out = tmp_path / "out"
+    command = ("summarize", reports, "--backend", "openai", "--model", "m", "--out", out, "--max-tokens", "100")
+    with llm.Server() as server:
+        command += ("--base-url", server.base_url, "--price", "100", "100")
+        code, _, errors = run(*command, "--max-cost", "1")
+        assert code == 1
+        assert "stopped at --max-cost 1 with" in errors
+        assert 0 < len(server.requests) < 10
+        assert not (out / "labels.csv").exists()
+        assert run(*command)[0] == 0
+        assert len(server.requests) == 10
+
+
+def test_a_dry_run_sends_nothing_and_prints_the_price(run, write_reports):
+    command = ("summarize", write_reports(*TEXTS), "--backend", "openai", "--model", "gpt-4o", "--dry-run")
+    code, output, _ = run(*command)
+    assert code == 0
+    assert "requests:       3" in output
+    assert "price:          $0.0" in output
+
+
+def test_batch_files_go_out_and_come_back(run, write_reports, tmp_path):
+    reports = write_reports(*TEXTS)
+    command = ("summarize", reports, "--backend", "openai", "--model", "gpt-4o", "--i-have-deidentified-these-reports")
+    assert run(*command, "--batch-export", tmp_path / "b.jsonl")[0] == 0
+    lines = []
+    for request in map(json.loads, (tmp_path / "b.jsonl").read_text(encoding="utf-8").splitlines()):
+        body = {"choices": [{"message": {"content": '{"abnormalities": []}'}}]}
+        lines.append({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None})
+    (tmp_path / "o.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, output, _ = run(*command, "--out", tmp_path / "out", "--batch-import", tmp_path / "o.jsonl")
+    assert code == 0
+    assert "3 answers, 0 that cannot be used" in output
+    assert len(_labels(tmp_path / "out" / "labels.csv")) == 4
+
+
+def test_another_machine_needs_the_users_word_or_the_configuration_key(run, write_reports, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    command = ("summarize", write_reports(*TEXTS), "--backend", "openai", "--model", "m", "--out", tmp_path / "out")
+    remote = ("--base-url", "https://llm.example.org/v1")
+    code, _, errors = run(*command, *remote)
+    assert code == 2
+    assert "would be sent to llm.example.org, another machine" in errors
+    config = tmp_path / "config.json"
+    config.write_text('{"i-have-deidentified-these-reports": true}')
+    for permission in (("--i-have-deidentified-these-reports",), ("--config", config)):
+        code, _, errors = run(*command, *remote, *permission)
+        assert code == 4
+        assert errors.endswith("brgsa-training: error: no API key: set the environment variable OPENAI_API_KEY.\n")
+
+
+def test_a_key_in_the_configuration_is_refused(run, write_reports, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text('{"api_key": "sk-secret"}')
+    code, _, errors = run("summarize", write_reports(*TEXTS), "--out", tmp_path / "out", "--config", config)
+    assert code == 2
+    assert "OPENAI_API_KEY" in errors
+    assert "sk-secret" not in errors
+
+
+@pytest.mark.parametrize(
+    "backend", [(), ("--backend", "openai", "--model", "m", "--base-url", "http://localhost:1/v1")]
+)
+def test_an_identifier_stops_the_run_before_anything_is_written(run, write_reports, tmp_path, backend):
+    reports = write_reports(TEXTS[0], "MRN: 1234567. There is a nodule.")
+    code, _, errors = run("summarize", reports, "--out", tmp_path / "out", *backend)
+    assert code == 3
+    assert "line 2 (train_2_a) seems to hold a record number: 'MRN: 1234567. There is a nodule.'" in errors
+    assert not list((tmp_path / "out").glob("*.csv"))
+    if not backend:
+        assert run("summarize", reports, "--out", tmp_path / "out", "--allow-identifiers")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--labels", "x"), "unknown label set 'x'"),
+        (("--drop-sentences", "2"), "--drop-sentences must be at least 0"),
+        (("--backend", "openai"), "needs --model"),
+        (("--dry-run",), "need --backend openai"),
+        (("--vocabulary", "none.json"), "cannot read the vocabulary none.json"),
+    ],
+)
+def test_options_that_make_no_sense_are_named_in_one_line(run, write_reports, tmp_path, arguments, message):
+    code, _, errors = run("summarize", write_reports(*TEXTS), "--out", tmp_path / "out", *arguments)
+    assert code in (2, 3)
+    assert errors.startswith("brgsa-training: error: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+
+
+def test_a_reports_file_that_is_missing_is_named(run, tmp_path):
+    code, _, errors = run("summarize", tmp_path / "none.csv", "--out", tmp_path / "out")
+    assert code == 3
+    assert errors.count("\n") == 1
+    assert "cannot read" in errors
+
+
+def test_the_correction_loop_from_review_to_agreement(run, write_reports, tmp_path):
+    out = tmp_path / "out"
+    run("summarize", write_reports(*TEXTS), "--out", out)
+    assert run("summarize", "review", out, "--out", tmp_path / "review.html")[0] == 0
+    assert run("summarize", "review", out, "--out", tmp_path / "review.csv", "--labels", "ct-rate-18")[0] == 0
+    with (tmp_path / "review.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 18
+    for row in rows:
+        if (row["report"], row["abnormality"]) == ("train_1_a", "Lung nodule"):
+            row["reader"] = "absent"
+    with (tmp_path / "c.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    fixed = tmp_path / "fixed"
+    command = ("summarize", "apply-corrections", tmp_path / "c.csv", "--results", out, "--out")
+    assert run(*command, out)[0] == 2
+    code, output, _ = run(*command, fixed)
+    assert code == 0
+    assert "1 of 54 lines corrected" in output
+    assert _labels(fixed / "labels.csv")["train_1_a"]["Lung nodule"] == "0"
+    assert "there is lung nodule" not in read_captions(fixed / "captions.json")["train"]["train_1_a"].sentences
+    assert (fixed / "agreement.csv").exists()
+    code, output, _ = run("agreement", out / "labels.csv", fixed / "labels.csv", "--labels", "ct-rate-18")
+    assert code == 0
+    assert "Cardiomegaly" in output
+
+
+def test_other_captions_are_made_from_finished_results(run, write_reports, tmp_path):
+    out = tmp_path / "out"
+    run("summarize", write_reports(*TEXTS), "--out", out)
+    path = tmp_path / "summary.json"
+    assert run("summarize", "captions", out, "--out", path, "--captions", "summary")[0] == 0
+    assert read_captions(path)["train"]["train_1_a"].sentences == ("there is lung nodule",)
