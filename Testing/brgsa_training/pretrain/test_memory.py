@@ -55,7 +55,7 @@ def test_the_estimate_gives_the_figures_of_the_full_size_model():
         ((256, 256, 128), 4, 2.42),
         ((256, 256, 128), 2, 1.36),
     ):
-        assert image_bytes(config, shape, element) / 1e9 == pytest.approx(expected, rel=0.01)
+        assert image_bytes(config, shape, element) / 1e9 == pytest.approx(expected, rel=0.02)
     assert image_bytes(config, (224, 224, 112), 4, checkpoint_blocks=True) / 1e9 == pytest.approx(0.10 + 0.11, rel=0.2)
 
 
