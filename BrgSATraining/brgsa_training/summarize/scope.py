@@ -20,7 +20,7 @@ class Status(str, Enum):
 
 _SEEN = (
     "observed|detected|seen|noted|noticed|found|identified|visuali[sz]ed|encountered|selected|present|available|evident|"
-    "monitored|determined|demonstrated|revealed|recorded|reported|remarkable|noteworthy|striking|considered|watched|viewed|visible"
+    "monitored|determined|demonstrated|revealed|recorded|reported|remarkable|noteworthy|striking|considered|watched|viewed|visible|followed|traced"
 )
 _EARLIER = r"(?:\w+\s){0,4}(?:in|on|at|according to)\s(?:\w+\s){0,3}(?:previous|prior|old|earlier|former|past)\b"
 
@@ -31,7 +31,7 @@ _CUE = re.compile(
         \bno\s(?:\w+\s){{0,3}}?(?:differences?|changes?|progression|regression|contrast|doubt|longer\sthan)\b
       | \bno\s(?:\w+\s){{0,3}}?(?:increase|decrease|reduction|enlargement|growth)\s(?:\w+\s){{0,4}}?
         in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent)\b
-      | \bwithout\s(?:iv\s|intravenous\s)?contrast\b
+      | \b(?:without|lack\sof|absence\sof)\s(?:\w+\s){{0,2}}?contrast\b
       | \bnot\s(?:only|optimally|specific|clear|exclude)\b
     )
   | (?P<neg_after>
@@ -46,7 +46,7 @@ _CUE = re.compile(
         \bno\b(?!\s*\.)(?!\s\d)
       | \b(?:free\sof|free\sfrom|absence\sof|lack\sof|neither|nor|negative\sfor)\b
       | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|in\sfavou?r)\b
-      | \bnot\s(?:have|show|contain|reveal|include|see|observe|detect)\b
+      | \bnot\s(?:any|have|show|contain|reveal|include|see|observe|detect)\b
     )
   | (?P<without> \bwithout\b )
   | (?P<there> \bthere\s(?:is|are|was|were|has\sbeen|have\sbeen)\b(?!\s(?:no|not)\b) )
@@ -100,6 +100,7 @@ _GONE_AFTER = re.compile(
 _GONE_BEFORE = re.compile(
     r"\b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$"
 )
+_OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
 _REMAINS = re.compile(r"\b(?:continu|persist|remain|still|residual|but|however)")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
 
@@ -186,7 +187,8 @@ class Scope:
                     return True
             elif cue.kind == "neg_before":
                 if not verb:
-                    return True
+                    # "No lymph node is seen, heart size is increased": the mention is a clause of its own.
+                    return not (comma and _OWN_VERB.search(self.text, start, end))
                 if not comma_after_verb and not (after_verb and after_verb.kind == "affirm"):
                     return True
                 break
