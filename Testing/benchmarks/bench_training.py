@@ -3,7 +3,7 @@
     python Testing/benchmarks/bench_training.py --volumes 40 --seconds 8
 
 * loading: full-size volumes (256 x 256 x 128 int16 in the cache) cropped to 224 x 224 x 112 and put into batches, with
-  captions, by two processes; the bytes are those of the page cache after a first round, as on a machine whose memory
+  captions, by two threads; the bytes are those of the page cache after a first round, as on a machine whose memory
   or disk keeps up.
 * memory: what autograd keeps of the full-size image encoder for one volume, by saved-tensor hooks, beside the estimate.
 * manifest: opening a cache of 20,000 cases.
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from brgsa.model import BrgSAConfig, VisionTransformer3D
 from brgsa.preprocess import PreprocessingPlan
 from brgsa_training.data.cache import CachedCase, VolumeCache, claim, growing_manifest, write_volume
 from brgsa_training.data.captions import CaptionTokenizer, studies_of
+from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import PairDataset, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.pretrain.memory import SavedTensors, image_bytes
@@ -48,14 +48,7 @@ def loading(cache, seconds, workers, batch_size=8):
     studies = studies_of(dict.fromkeys(cache.cases, sentences))
     pairs = PairDataset(cache, studies, CaptionTokenizer(VOCABULARY, 97), crop=CROP)
     batches = StudyBatches(len(pairs), batch_size)
-    loader = DataLoader(
-        pairs,
-        batch_sampler=batches,
-        collate_fn=pairs.collate,
-        num_workers=workers,
-        persistent_workers=True,
-        prefetch_factor=4,
-    )
+    loader = BatchLoader(pairs, batches, workers)
     loaded = iter(loader)
     for _ in range(2 * len(pairs) // batch_size + 1):  # every file has been read once, and all workers have begun
         next(loaded)
@@ -106,7 +99,7 @@ def main():
         cache = make_cache(Path(folder) / "cache", arguments.volumes)
         print(f"{'writing a volume with its checksum':<50}{(time.perf_counter() - start) / arguments.volumes:8.3f} s")
         speed = loading(cache, arguments.seconds, arguments.workers)
-        print(f"{f'loading from the cache, {arguments.workers} processes':<50}{speed:8.1f} volumes/s")
+        print(f"{f'loading from the cache, {arguments.workers} threads':<50}{speed:8.1f} volumes/s")
         crop = torch.from_numpy(np.array(cache.volume("c0")[:224, :224, :112]))[None, None]
         start = time.perf_counter()
         for _ in range(5):

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from brgsa.errors import InputError
 from brgsa.preprocess import PreprocessingPlan
@@ -47,11 +47,8 @@ class Batch:
     mask: Tensor
     cases: list[str]
 
-    def pin_memory(self) -> "Batch":
-        return Batch(self.voxels.pin_memory(), self.ids.pin_memory(), self.mask.pin_memory(), self.cases)
 
-
-class PairDataset(Dataset):
+class PairDataset:
     """One pair per study and epoch: a random reconstruction, a random crop of it, and a random caption.
 
     All draws depend on (seed, epoch, study) only: not on the number of processes, and not on where a run was cut.
@@ -92,6 +89,14 @@ class PairDataset(Dataset):
         # Augmented volumes are HU already.
         self.slope, self.intercept = (1.0, 0.0) if self.augmentation else (volumes.slope, volumes.intercept)
 
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Type of the voxels in a batch."""
+        if self.augmentation:
+            return torch.float32
+        stored = self.volumes.volume(self.studies[0].cases[0]).dtype
+        return torch.from_numpy(np.empty(0, stored)).dtype
+
     def __len__(self) -> int:
         return len(self.studies)
 
@@ -119,12 +124,15 @@ class PairDataset(Dataset):
 
     def collate(self, pairs: Sequence[Pair]) -> Batch:
         """Put pairs into one batch; a memory-mapped volume is read here, straight to its place."""
-        voxels = np.empty((len(pairs), 1, *self.shape), pairs[0].voxels.dtype)
+        voxels = torch.empty((len(pairs), 1, *self.shape), dtype=self.dtype)
         for row, pair in zip(voxels, pairs, strict=True):
-            row[0] = pair.voxels
+            row[0].numpy()[...] = pair.voxels
+        return self.batch(voxels, pairs)
+
+    def batch(self, voxels: Tensor, pairs: Sequence[Pair]) -> Batch:
+        """Make a batch of pairs whose volumes lie in `voxels`, (B, 1, X, Y, Z), already."""
         ids, mask = self.tokenizer.pad_rows([pair.ids for pair in pairs])
-        cases = [pair.case for pair in pairs]
-        return Batch(torch.from_numpy(voxels), torch.from_numpy(ids), torch.from_numpy(mask), cases)
+        return Batch(voxels, torch.from_numpy(ids), torch.from_numpy(mask), [pair.case for pair in pairs])
 
 
 def to_model_input(voxels: Tensor, plan: PreprocessingPlan, slope: float = 1.0, intercept: float = 0.0) -> Tensor:

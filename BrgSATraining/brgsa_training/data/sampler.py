@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from brgsa.errors import InputError, UsageError
 
 Key = tuple[int, int]  # epoch, number of the study
 
 
-class StudyBatches(Sampler[list[Key]]):
+class StudyBatches:
     """Batches of studies, without end, from a given place on.
 
     A study comes once per epoch and a batch never spans two epochs, so no batch holds two reconstructions of a study.

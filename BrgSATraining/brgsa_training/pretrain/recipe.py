@@ -32,7 +32,7 @@ class DataConfig:
         crop: voxels of the random training crop; null for whole volumes. Validation sees whole volumes.
         fewest_sentences, sentences: how many sentences make a caption.
         augmentation: further random changes.
-        workers: processes that load data; 0 to load in the training process.
+        workers: threads that load data ahead; 0 to load when it is needed.
     """
 
     cache: str = ""

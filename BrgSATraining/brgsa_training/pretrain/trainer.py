@@ -20,7 +20,6 @@ import torch
 import transformers
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
@@ -28,6 +27,7 @@ from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, Usag
 from brgsa.files import write_csv
 from brgsa.model import BrgSAConfig, BrgSAModel
 from brgsa.weights import open_weights, save_weights
+from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.lock import locked
@@ -154,6 +154,9 @@ class Trainer:
         meter = Meter(self.model.config, self.material.train.shape, self.device, self.world.size)
         if self.step >= last_step or self._patience_ends():
             return
+        self.batches.first_step = self.step
+        pinned = self.device.type == "cuda"
+        loader = BatchLoader(self.material.train, self.batches, self.recipe.data.workers, pinned)
         with (
             self._writer() as writer,
             tqdm(
@@ -164,7 +167,7 @@ class Trainer:
                 disable=None if self.world.first else True,
             ) as bar,
         ):
-            for batch in self._loader(self.material.train, self.batches, self.step):
+            for batch in loader:
                 meter.loaded()
                 loss, terms, norm = self._one_step(batch)
                 meter.stepped(batch)
@@ -352,22 +355,6 @@ class Trainer:
     def _inputs(self, batch: Batch, pairs: PairDataset) -> Inputs:
         voxels, ids, mask = (part.to(self.device, non_blocking=True) for part in (batch.voxels, batch.ids, batch.mask))
         return to_model_input(voxels, pairs.volumes.plan, pairs.slope, pairs.intercept), ids, mask
-
-    def _loader(self, pairs: PairDataset, batches: StudyBatches, first_step: int) -> Iterator[Batch]:
-        batches.first_step = first_step
-        workers = self.recipe.data.workers
-        options = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
-        return iter(
-            DataLoader(
-                pairs,
-                batch_sampler=batches,
-                collate_fn=pairs.collate,
-                num_workers=workers,
-                pin_memory=self.device.type == "cuda",
-                generator=torch.Generator(),  # else every new loader draws from the generator that dropout uses
-                **options,
-            )
-        )
 
     @contextmanager
     def _writer(self) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from brgsa_training.data.captions import (
     studies_of,
     warn_of_unused,
 )
+from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import PairDataset, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 
@@ -180,6 +181,29 @@ def test_a_batch_holds_what_its_pairs_hold(tokenizer):
         np.testing.assert_array_equal(batch.voxels[row, 0], pairs[key].voxels)
         assert batch.ids[row][batch.mask[row] == 1].tolist() == pairs[key].ids
     assert batch.cases == ["4", "2"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_loaded_in_order_into_few_buffers(tokenizer, workers):
+    pairs, batches = dataset(tokenizer, crop=(8, 6, 4)), StudyBatches(6, 2, seed=1)
+    batches.first_step = 2
+    buffers = set()
+    loader = iter(BatchLoader(pairs, batches, workers))
+    for step in range(2, 12):
+        batch = next(loader)
+        expected = pairs.collate([pairs[key] for key in batches.batch(step)])
+        assert torch.equal(batch.voxels, expected.voxels) and torch.equal(batch.ids, expected.ids)
+        assert batch.cases == expected.cases
+        buffers.add(batch.voxels.data_ptr())
+    assert len(buffers) == (3 if workers else 1)
+    loader.close()
+
+
+def test_an_error_while_loading_arrives_as_it_is(tokenizer):
+    studies = [Study(f"s{n}", ("0",), ("normal",)) for n in range(4)]
+    pairs = PairDataset(volumes(1), studies, tokenizer)
+    with pytest.raises(InputError, match="has an empty caption"):
+        next(iter(BatchLoader(pairs, StudyBatches(4, 2), workers=2)))
 
 
 def test_an_empty_caption_is_named(tokenizer):
