@@ -1,7 +1,6 @@
 """Fitting thresholds and probabilities on a named set, for `calibration.json` of a weights folder."""
 
 import datetime
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from brgsa.calibration import Calibration, CalibrationEntry
 from brgsa.errors import InputError
+from brgsa.weights import file_sha256
 from brgsa_training.evaluate.cohort import Cohort
 from brgsa_training.evaluate.honest import FEW
 from brgsa_training.evaluate.metrics import released_thresholds
@@ -125,8 +125,14 @@ def provenance(name: str, cohort: Cohort, files: Sequence[Path], method: str) ->
         "threshold": "nearest to (0, 1) on the ROC curve of this set",
         "cases": len(cohort.cases),
         "patients": len(set(cohort.patients)) if cohort.clustered else None,
-        "files": [{"sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files],
+        "files": [file_sha256(path) for path in files],
     }
+
+
+def fitted_on_file(calibration: Calibration, path: Path) -> bool:
+    """Say whether the calibration was fitted on this file."""
+    known = {checksum for fit in calibration.provenance.get("fits", []) for checksum in fit.get("files", [])}
+    return file_sha256(path) in known
 
 
 def _fitted_on(calibration: Calibration) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from brgsa.errors import InputError, UsageError
 from brgsa.files import write_csv, write_json
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
-from brgsa_training.evaluate.calibration import fit_calibration, merge, provenance, with_calibration
+from brgsa_training.evaluate.calibration import fit_calibration, fitted_on_file, merge, provenance, with_calibration
 from brgsa_training.evaluate.cohort import Cohort, align, join
 from brgsa_training.evaluate.reference import reference_table
 from brgsa_training.evaluate.report import Picture, ReportTable, print_table, write_outputs
@@ -48,6 +48,7 @@ _PAPER_NAMES |= {"Precision": "precision", "Recall": "recall"}
 _CASE_NAMES = {"Recall@1": "recall_at_1", "Precision@3": "precision_at_3"}
 _HONEST_TABLE = (*(c for c in honest.COLUMNS[:-1] if not c.endswith(("_lower", "_upper"))), "delong", "warnings")
 _FOREST = ("abnormality", "auroc", "auroc_lower", "auroc_upper")
+_OWN_LABELS = "WARNING: the calibration was fitted on this very label file; what depends on thresholds is optimistic"
 _LISTED = 20
 
 
@@ -57,14 +58,18 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out or f"evaluation-{benchmark.name}")
     cohort, info, files = load_cohort(arguments, benchmark, out)
     if arguments.calibration:
-        cohort = with_calibration(cohort, _calibration(arguments.calibration), info.prompts, info.style, info.kind)
+        calibration = _calibration(arguments.calibration)
+        cohort = with_calibration(cohort, calibration, info.prompts, info.style, info.kind)
+        if fitted_on_file(calibration, files[0]):
+            cohort = replace(cohort, notes=(*cohort.notes, _OWN_LABELS))
     if arguments.one_per_study:
         cohort = cohort.one_per_study()
+    other = align(cohort, _read_scores(Path(arguments.compare), benchmark, arguments)) if arguments.compare else None
     run = evaluate_paper_run if arguments.protocol == "paper" else evaluate_honest_run
     table, pictures = run(cohort, arguments)
     tables = [table]
-    if arguments.compare:
-        tables.append(_compare(cohort, benchmark, arguments))
+    if other is not None:
+        tables.append(_compare(cohort, other, arguments))
         files.append(Path(arguments.compare))
     published = reference_table(benchmark.name)
     if published is not None:
@@ -270,8 +275,7 @@ def _read_scores(path: Path, benchmark: Benchmark, arguments: argparse.Namespace
     )
 
 
-def _compare(cohort: Cohort, benchmark: Benchmark, arguments: argparse.Namespace) -> ReportTable:
-    other = align(cohort, _read_scores(Path(arguments.compare), benchmark, arguments))
+def _compare(cohort: Cohort, other: np.ndarray, arguments: argparse.Namespace) -> ReportTable:
     iterations = arguments.bootstraps or honest.ITERATIONS
     with _bar(iterations, "paired bootstrap") as bar:
         rows = honest.evaluate_difference(cohort, other, iterations, arguments.seed, bar.update)
@@ -328,5 +332,4 @@ def _write_cases(out: Path, cohort: Cohort) -> None:
 
 
 def _bar(total: int, what: str) -> tqdm:
-    update: Callable = tqdm(total=total, desc=what, unit="resample", delay=2, leave=False)
-    return update
+    return tqdm(total=total, desc=what, unit="resample", delay=2, leave=False)

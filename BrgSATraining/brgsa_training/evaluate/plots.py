@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,7 +121,7 @@ def confusion(cohort: Cohort, thresholds: np.ndarray) -> Picture | None:
         return None
     thresholded = ThresholdedScores(cohort.scores[:, columns], cohort.labels[:, columns], thresholds[columns])
     counts = thresholded.confusion(np.ones((len(cohort.cases), 1)))
-    figure, axes = _small_multiples(len(columns), height=1.55)
+    figure, axes = _small_multiples(len(columns), height=1.6)
     for i, (axis, c) in enumerate(zip(axes, columns, strict=True)):
         matrix = np.array(
             [[counts.true_positive[i, 0], counts.false_negative[i, 0]],
@@ -162,10 +163,16 @@ def _curve_points(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray) ->
     return {"roc": np.array(roc).reshape(-1, len(GRID)), "pr": np.array(pr).reshape(-1, len(GRID))}
 
 
-def _small_multiples(count: int, height: float = 1.75) -> tuple[Figure, list]:
+def _small_multiples(count: int, height: float = 1.9) -> tuple[Figure, list]:
     columns = min(6, count)
     rows = math.ceil(count / columns)
-    figure = _figure(max(4.0, 1.75 * columns), 0.4 + height * rows)
+    width, tall = max(4.0, 0.7 + 1.85 * columns), 1.0 + height * rows
+    figure = Figure(figsize=(width, tall))
+    FigureCanvasAgg(figure)
+    # Margins in inches; a layout engine measures every axis and takes longer than the drawing.
+    figure.subplots_adjust(
+        left=0.65 / width, right=1 - 0.1 / width, bottom=0.55 / tall, top=1 - 0.4 / tall, wspace=0.3, hspace=0.45
+    )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -179,7 +186,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _title(axis, text: str) -> None:
-    axis.set_title(text if len(text) <= 30 else text[:29] + "…", fontsize=7, pad=3)
+    axis.set_title(textwrap.fill(textwrap.shorten(text, 54, placeholder="…"), 27), fontsize=7, pad=3)
 
 
 def _ticks(axis) -> None:

@@ -26,17 +26,18 @@ _BASELINES = {
     "accuracy_all_negative": "accuracy",
     "brier_prevalence": "brier",
 }
-_PROSE = ("warnings", "protocol", "source", "duplicates", "definition")
+_PROSE = ("abnormality", "method", "protocol", "source", "duplicates", "definition")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .note { border-left: 4px solid #b45309; background: #fff7ed; padding: .6rem .9rem; }
-.scroll { overflow-x: auto; }
+ul.note { list-style: none; font-size: .86rem; }
+.scroll { overflow-x: auto; margin-top: 1.2rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #d8dee4; text-align: right; vertical-align: top; }
-th { border-bottom: 2px solid #57606a; white-space: nowrap; } td { white-space: nowrap; }
+th { border-bottom: 2px solid #57606a; vertical-align: bottom; } td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-td.text { text-align: left; white-space: normal; min-width: 14rem; }
+td.text { text-align: left; white-space: normal; min-width: 11rem; } small { color: #57606a; }
 tr.mean td { font-weight: 600; border-top: 2px solid #57606a; }
 img { max-width: 100%; height: auto; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; } caption { text-align: left; padding-bottom: .4rem; color: #57606a; }
@@ -147,9 +148,9 @@ def _value(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
-    ends = [row.get(f"{column}_lower"), row.get(f"{column}_upper")]
-    if column in ("difference", "value"):
-        ends = [row.get("lower"), row.get("upper")]
+    # The interval of a difference is the row's own.
+    name = "" if column == "difference" else f"{column}_"
+    ends = [row.get(f"{name}lower"), row.get(f"{name}upper")]
     value = _value(row, column)
     if _blank(value):
         return "" if _blank(ends[0]) else f"{_number(ends[0])} to {_number(ends[1])}"
@@ -162,7 +163,9 @@ def _number(value: Any) -> str:
         return value
     if isinstance(value, bool) or (float(value).is_integer() and not isinstance(value, float)):
         return str(int(value))
-    return f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.1e}"
+    if value == 0 or abs(value) >= 0.0005:
+        return f"{value:.3f}"
+    return f"{value:.4f}" if abs(value) >= 0.00005 else f"{value:.1e}"
 
 
 def _blank(value: Any) -> bool:
@@ -215,7 +218,7 @@ def _page(
     pictures: Sequence[Picture],
 ) -> str:
     e = html.escape
-    used = list(dict.fromkeys(column for table in tables for column in _shown(table)))
+    used = list(dict.fromkeys(column for table in tables for column in _shown(table) if column != "warnings"))
     parts = [
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{e(title)}</title>',
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{e(title)}</h1>",
@@ -238,7 +241,7 @@ def _page(
 
 def _html_table(table: ReportTable) -> str:
     e = html.escape
-    columns = _shown(table)
+    columns = [column for column in _shown(table) if column != "warnings"]
     head = "".join(f'<th title="{e(column_meaning(c))}">{e(column_title(c))}</th>' for c in columns)
     rows = []
     for number, row in enumerate(table.rows):
@@ -246,11 +249,19 @@ def _html_table(table: ReportTable) -> str:
         cells = []
         for column in columns:
             text = ' class="text"' if column in _PROSE else ""
-            cells.append(f"<td{text}>{e(_cell(row, column))}</td>")
+            # An interval goes below its value, so that more columns fit the page.
+            value, bracket, ends = (
+                e(_cell(row, column)).partition(" (") if not text else (e(_cell(row, column)), "", "")
+            )
+            cells.append(f"<td{text}>{value}<br><small>({ends}</small></td>" if bracket else f"<td{text}>{value}</td>")
         rows.append(f"<tr{mean}>{''.join(cells)}</tr>")
+    warnings = [
+        f"<li><b>{e(str(row[columns[0]]))}</b>: {e(row['warnings'])}</li>" for row in table.rows if row.get("warnings")
+    ]
     return (
         f'<div class="scroll"><table><caption>{e(table.caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        + (f'<ul class="note">{"".join(warnings)}</ul>' if warnings else "")
     )
 
 

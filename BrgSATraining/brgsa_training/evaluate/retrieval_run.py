@@ -54,6 +54,8 @@ def run_retrieve(arguments: argparse.Namespace) -> None:
     if arguments.reports or arguments.texts:
         pairs, notes = pair(images, text_embeddings(arguments), names)
         rows += _report_rows(pairs, arguments)
+    if not arguments.patients and all(case == patient for case, (patient, _) in names.items()):
+        notes = [*notes, "every scan counts as its own patient and study; give --patients where that is wrong"]
     if arguments.labels:
         rows += _volume_rows(images, names, benchmark, arguments)
     tables = [ReportTable("table", "Numbers in brackets are 95 % intervals.", COLUMNS, rows)]
