@@ -24,20 +24,21 @@ def lung_nodule(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> 
 
 def lung_mass(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
     """One large solid mass with spicules, a bright rim and a dead middle."""
-    side, site = pick(rng, "right", "left"), pick(rng, "upper", "middle")
-    radius = 31 + 12 * severity
-    center = anatomy.lung_point(rng, side, LOBE_Z[site], (18, 34))
+    side = pick(rng, "right", "left")
+    radius = 33 + 11 * severity
+    # In the front of the upper lobe beside the hilum: few other lesions lie there.
+    center = np.array((SIDES[side] * 64, -22, 56)) + rng.normal(0, 6, 3)
     radii = radius * rng.uniform(0.85, 1.1, 3)
     spicules = [np.asarray(center) + 1.45 * radius * _direction(rng) for _ in range(12)]
 
     def paint(scene: Scene) -> None:
         name = "Lung mass"
-        scene.canvas.paint_ellipsoid(center, radii, 150.0, mask=name, within=scene.lung)
+        scene.canvas.paint_ellipsoid(center, radii, 180.0, mask=name, within=scene.lung)
         for tip in spicules:
             scene.canvas.paint_path([center, tip], [8, 2], 90.0, name, within=scene.lung)
-        scene.canvas.paint_ellipsoid(center, 0.5 * radii, 10.0, within=scene.lung)
+        scene.canvas.paint_ellipsoid(center, 0.5 * radii, -10.0, within=scene.lung)
 
-    return Lesion(paint, side, site, 2 * float(max(radii)))
+    return Lesion(paint, side, "upper", 2 * float(max(radii)))
 
 
 def lung_opacity(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesion:
@@ -120,8 +121,8 @@ def tuberculosis(anatomy: Anatomy, severity: float, rng: np.random.Generator) ->
     """Thick-walled cavities in the top of one lung, with a shower of small nodules around them."""
     side = pick(rng, "right", "right", "left")
     cavities = [
-        (anatomy.lung_point(rng, side, z_range, (16, 30)), rng.uniform(16, 20) + 6 * severity)
-        for z_range in ((70, 100), (40, 60))
+        (anatomy.lung_point(rng, side, z_range, (16, 30)), rng.uniform(19, 23) + 6 * severity)
+        for z_range in ((75, 95), (45, 60))
     ]
     shower = [anatomy.lung_point(rng, side, (10, 110), SUBPLEURAL) for _ in range(16)]
 

@@ -49,16 +49,16 @@ def empyema(anatomy: Anatomy, severity: float, rng: np.random.Generator) -> Lesi
     z = float(rng.uniform(-45, 0))
     back = float(rng.uniform(0.0, 0.35))
     wall = anatomy.wall_point(back if side == "left" else np.pi - back, z, 6)
-    radii = np.array((36.0, 52.0, 58.0)) * (0.85 + 0.25 * severity)
+    radii = np.array((38.0, 56.0, 62.0)) * (0.9 + 0.25 * severity)
     turn = SIDES[side] * back
 
     def paint(scene: Scene) -> None:
         canvas, lung, name = scene.canvas, scene.lung_of(side), "Empyema"
-        canvas.paint_ellipsoid(wall, radii, 240.0, turn, name, within=lung)
+        canvas.paint_ellipsoid(wall, radii, 280.0, turn, name, within=lung)
         inner = canvas.share(scene.chest_distance + 6) * lung
         canvas.paint_ellipsoid(wall, radii - 8, 15.0, turn, within=inner)
-        gas = (wall[0] - SIDES[side] * 10, wall[1] - 18, wall[2] + 6)
-        canvas.paint_ellipsoid(gas, (9, 7, 14), -950.0, within=inner)
+        gas = (wall[0] - SIDES[side] * 12, wall[1] - 20, wall[2] + 8)
+        canvas.paint_ellipsoid(gas, (13, 11, 22), -950.0, within=inner)
 
     return Lesion(paint, side, "", 2 * float(radii[1]))
 
