@@ -1,6 +1,5 @@
 """Captions: the sentences of every study, and a few of them drawn and tokenized for each step of training."""
 
-import json
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from brgsa.cases import safe_name
 from brgsa.errors import InputError
 from brgsa.prompts import PromptTokenizer
 from brgsa.stored import EXTENSIONS
+from brgsa_training.summarize.captions import read_captions
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
     """Read the captions of a split and pair them with the cases at hand, in the order of study names.
 
     Args:
-        path: captions JSON, {split: {study: {"images": [paths], "processed_report": [sentences]}}}. An image belongs to
-            the case of its file name; a study without images to the case of its own name.
+        path: captions JSON, see `summarize.captions`. An image belongs to the case of its file name, a study without
+            images to the case of its own name.
         cases: names of the volumes.
 
     Reports without a volume are left out, with a line in the log.
@@ -39,7 +39,10 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
     Raises:
         InputError: the file cannot be used, has no such split, no report matches a volume, or a report has no sentence.
     """
-    captions = read_captions(path, split)
+    splits = read_captions(path)
+    captions = splits.get(split)
+    if not captions:
+        raise InputError(f"{path}: has no studies in a split {split!r} (its splits: {', '.join(splits) or 'none'}).")
     studies, without_volume = [], []
     for name in sorted(captions):
         images, sentences = captions[name]
@@ -65,38 +68,6 @@ def warn_of_unused(cases: Collection[str], studies: Iterable[Study]) -> None:
     used = {case for study in studies for case in study.cases}
     if without_report := sorted(set(cases) - used):
         log.warning("%s have no report and are left out: %s", *_list("volume", without_report))
-
-
-def read_captions(path: str | os.PathLike, split: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Read study -> (image paths, sentences).
-
-    Raises:
-        InputError: no such file, another format or version, or no such split.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}). Make it with `brgsa-training summarize`.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is no captions file. Make it with `brgsa-training summarize`.")
-    version = content.pop("version", 1)
-    if version != 1:
-        raise InputError(f"{path}: has version {version!r}, this program reads version 1. Update brgsa.")
-    if not isinstance(content.get(split), dict) or not content[split]:
-        raise InputError(f"{path}: has no studies in a split {split!r} (its splits: {', '.join(content) or 'none'}).")
-    captions = {}
-    for name, entry in content[split].items():
-        try:
-            images, sentences = list(entry.get("images", [])), list(entry["processed_report"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: the study {name} has no list named processed_report.") from error
-        if not all(isinstance(text, str) for text in (*images, *sentences)):
-            raise InputError(f"{path}: the study {name} holds something other than text.")
-        captions[name] = images, sentences
-    return captions
 
 
 def draw_sentences(sentences: Sequence[str], fewest: int, most: int, rng: np.random.Generator) -> list[str]:

@@ -73,13 +73,13 @@ def test_reports_are_paired_with_the_reconstructions_at_hand(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"version": 9, "train": {"a": entry()}}, "version 9"),
+        ({"_layout": {"name": "brgsa-captions", "version": 9}, "train": {"a": entry()}}, '"version": 9'),
         ({"test": {"a": entry()}}, r"no studies in a split 'train' \(its splits: test\)"),
-        ({"train": {"a": {"images": []}}}, "study a has no list named processed_report"),
-        ({"train": {"a": entry(report=[1])}}, "study a holds something other than text"),
+        ({"train": {"a": {"images": []}}}, "'a' needs lists of text"),
+        ({"train": {"a": entry(report=[1])}}, "'a' needs lists of text"),
         ({"train": {"a": entry(report=[" "])}}, "study a has no sentence"),
         ({"train": {"b": entry()}}, "none of the 1 studies of the split 'train' has one of the 1 volumes"),
-        ([], "is no captions file"),
+        ([], "are not a JSON object"),
     ],
 )
 def test_captions_that_cannot_be_used_are_refused_in_one_line(tmp_path, content, message):
@@ -89,10 +89,10 @@ def test_captions_that_cannot_be_used_are_refused_in_one_line(tmp_path, content,
 
 
 def test_a_captions_file_that_is_missing_or_no_json_is_named(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read the captions"):
         read_studies(tmp_path / "c.json", "train", {"a"})
     (tmp_path / "c.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="are not valid JSON"):
         read_studies(tmp_path / "c.json", "train", {"a"})
 
 
