@@ -8,6 +8,7 @@ version; data/captions.schema.json describes it. A file without that key is take
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,10 +66,15 @@ def caption(summary: Summary, names: Sequence[str], vocabulary: Vocabulary, vari
     if variant.content != "summary":
         sentences += clean_sentences(summary.text)
     if variant.content != "report":
-        sentences += [cleaned for name in stated for cleaned in clean_sentences(PROMPT.format(name))]
+        sentences += [cleaned for name in stated for cleaned in _statement(name)]
     keep = max(1, len(sentences) - round(variant.drop * len(sentences)))
     kept = sorted(randomness.sample(range(len(sentences)), min(keep, len(sentences))))
     return [sentences[number] for number in kept]
+
+
+@lru_cache(maxsize=1000)
+def _statement(name: str) -> tuple[str, ...]:
+    return tuple(clean_sentences(PROMPT.format(name)))
 
 
 def write_captions(

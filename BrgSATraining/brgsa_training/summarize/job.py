@@ -17,7 +17,7 @@ from brgsa_training.summarize.outputs import fingerprint, is_complete, write_out
 from brgsa_training.summarize.privacy import require_allowed_host, require_no_identifier
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
-from brgsa_training.summarize.sentences import split_sentences
+from brgsa_training.summarize.sentences import has_sentence, split_sentences
 from brgsa_training.summarize.vocabulary import DEFAULT_PATH, Vocabulary
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Job:
             if not self.arguments.allow_identifiers:
                 require_no_identifier(report.id, f"{self.arguments.reports}, {report.place}", report.text)
             count += 1
-            empty += not split_sentences(report.text[:2000])
+            empty += not has_sentence(report.text)
             foreign += len(report.text) > 200 and len(_ENGLISH.findall(report.text[:2000])) < 3
         if empty:
             print(f"note: {empty} of {count} reports are empty", file=sys.stderr)
@@ -160,7 +160,7 @@ class _Job:
         return _Survey(count, empty, foreign)
 
     def _readable(self) -> Iterator[Report]:
-        return (report for report in self.reports() if split_sentences(report.text))
+        return (report for report in self.reports() if has_sentence(report.text))
 
     def _open_reports(self, ledger: "Ledger", prompt: "Prompt", settings: "Settings") -> Iterator[Report]:
         """The reports that need a request."""

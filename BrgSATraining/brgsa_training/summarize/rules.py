@@ -16,7 +16,7 @@ _LOCATION = re.compile(
             (?:lungs?|hemithora\w+|pleura\w*|hil\w+|axilla\w*|kidneys?|apex|apices|thyroid\slobe)
       | lingula(?:r\ssegment)?
       | (?:ascending|descending|thoracic|abdominal)\s(?:and\s\w+\s)?aorta | aortic\sarch
-      | coronary\sarter(?:y|ies) | mediastinum | mediastinal | subcarinal | paratracheal
+      | aorta | coronary\sarter(?:y|ies) | mediastinum | mediastinal | subcarinal | paratracheal
       | (?:lower\send|distal\spart)\sof\sthe\so?esophagus
       | thoracic\svertebrae | vertebral\scolumn | bone\sstructures?
     )\b""",

@@ -7,14 +7,16 @@ _ABBREVIATION = re.compile(r"(?:\b(?:dr|prof|mr|mrs|ms|st|approx|ca|cf|vs|fig|ma
 
 # A cut is: a line break, a bullet or a quotation mark (CT-RATE impressions list their items between them); two blanks;
 # or the blank after a mark that ends a sentence, when a capital, a digit or a bracket follows. "4.5" and "03.02.2020"
-# have no blank; "21. 02. 2020" has a digit on both sides of the dot.
+# have no blank; "21. 02. 2020" has a digit on both sides of the dot. One class of characters comes first, because the
+# search then skips all others.
 _CUT = re.compile(
-    r"""[\r\n•▪●“”"]+
-      | \ \s+
-      | (?<=[.!?;])\ (?=[A-ZÇĞİÖŞÜ(\[])
-      | (?<=[!?;])\ (?=\d)
-      | (?<=[^\d.]\.)\ (?=\d)
-    """,
+    r"""[ .!?;\r\n•▪●“”"]
+      (?: (?<=[\r\n•▪●“”"])
+        | (?<=\ )\s+
+        | (?<=[.!?;])\ (?=[A-ZÇĞİÖŞÜ(\[])
+        | (?<=[!?;])\ (?=\d)
+        | (?<=[^\d.]\.)\ (?=\d)
+      )""",
     re.VERBOSE,
 )
 _LETTER = re.compile(r"[^\W\d_]")
@@ -29,12 +31,19 @@ def split_sentences(text: str) -> list[str]:
     start = 0
     for cut in _CUT.finditer(text):
         end = cut.start()
-        if text[end] == " " and text[end - 1 : end] == "." and _ABBREVIATION.search(text, max(start, end - 8), end):
-            continue
+        if text[end] in ".!?;":
+            end += 1
+            if text[end - 1] == "." and _ABBREVIATION.search(text, max(start, end - 8), end):
+                continue
         _keep(text[start:end], sentences)
         start = cut.end()
     _keep(text[start:], sentences)
     return sentences
+
+
+def has_sentence(text: str) -> bool:
+    """Return whether `split_sentences` would find anything."""
+    return bool(_LETTER.search(text))
 
 
 def _keep(piece: str, sentences: list[str]) -> None:
