@@ -59,7 +59,7 @@ def draw_abnormalities() -> None:
         level = int(np.argmax(mask.sum((0, 1))))
         rows = slice(40, 225)
         show(panel, phantom.voxels[:, rows, level], SOFT if name in SOFT_NAMES else LUNG, name)
-        panel.contour(mask[:, rows, level].T, levels=[0.5], colors="tab:orange", linewidths=0.5)
+        panel.contour(mask[:, rows, level].T, levels=[0.5], colors="tab:orange", linewidths=0.8)
     save(figure, "phantom-abnormalities.png")
 
 
@@ -69,7 +69,9 @@ def save(figure, name: str) -> None:
     plt.close(figure)
     # Grey slices and one colour of line need few colours: a quarter of the size.
     with Image.open(FOLDER / name) as picture:
-        picture.convert("RGB").quantize(40, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
+        picture.convert("RGB").quantize(96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            FOLDER / name, optimize=True
+        )
 
 
 if __name__ == "__main__":
