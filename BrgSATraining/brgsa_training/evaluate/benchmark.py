@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,20 @@ class Benchmark:
     def measured(self) -> tuple[str, ...]:
         """Names of the measured abnormalities, in table order."""
         return tuple(self.labels)
+
+    def without(self, names: Sequence[str]) -> "Benchmark":
+        """Return the benchmark without some abnormalities.
+
+        Raises:
+            UsageError: a name is not measured, or none is left.
+        """
+        for name in names:
+            if name not in self.labels:
+                raise UsageError(f"{name!r} is not measured in {self.name}; measured are {', '.join(self.labels)}")
+        labels = {name: columns for name, columns in self.labels.items() if name not in names}
+        if not labels:
+            raise UsageError(f"nothing of {self.name} is left to measure")
+        return replace(self, labels=labels, exclusions=(*self.exclusions, *((n, "left out on request") for n in names)))
 
     def label_columns(self, name: str) -> list[tuple[str, ...]]:
         """Return the ways to find the label of `name` in a table, best first: columns of which any makes it present."""

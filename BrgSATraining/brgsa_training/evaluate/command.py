@@ -113,6 +113,9 @@ def _add_cohort_options(parser: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--label-column", action="append", metavar="NAME=COLUMN", help="label column of an abnormality; may be repeated"
     )
+    names.add_argument(
+        "--leave-out", action="append", metavar="NAME", help="abnormality that is not measured; may be repeated"
+    )
     names.add_argument("--strict", action="store_true", help="refuse cases that are in one table only")
 
 

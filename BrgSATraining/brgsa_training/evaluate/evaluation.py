@@ -54,7 +54,7 @@ _LISTED = 20
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, write the folder of results."""
-    benchmark = Benchmark.load(arguments.benchmark)
+    benchmark = Benchmark.load(arguments.benchmark).without(arguments.leave_out or ())
     out = Path(arguments.out or f"evaluation-{benchmark.name}")
     cohort, info, files = load_cohort(arguments, benchmark, out)
     if arguments.calibration:
@@ -117,7 +117,7 @@ def run_calibrate(arguments: argparse.Namespace) -> None:
     """Fit a calibration and write it into the weights folder."""
     if not arguments.weights:
         raise UsageError("calibrate needs --weights: the folder whose calibration.json is written")
-    benchmark = Benchmark.load(arguments.benchmark)
+    benchmark = Benchmark.load(arguments.benchmark).without(arguments.leave_out or ())
     folder, checksum = weights_folder(arguments.weights)
     cohort, info, files = load_cohort(arguments, benchmark, Path(arguments.out or f"calibration-{benchmark.name}"))
     refuse_other_weights(info, checksum, files[-1])

@@ -145,7 +145,7 @@ def pick_columns(
     near = difflib.get_close_matches(missing[0], header, n=1, cutoff=0.75)
     hint = f" Did you mean its column {near[0]!r}?" if near else f" Its columns: {some(header)}."
     of = "" if missing[0] == name else f" (for {name!r})"
-    raise InputError(f"{path}: no column {missing[0]!r}{of}.{hint}")
+    raise InputError(f"{path}: no column {missing[0]!r}{of}.{hint} Without it: --leave-out {name!r}.")
 
 
 def find_column(path: Path, header: Sequence[str], column: str) -> int | None:

@@ -120,6 +120,16 @@ def test_one_per_study_and_labels_by_study(tables, capsys):
     assert "60 cases" in capsys.readouterr().out
 
 
+def test_an_abnormality_that_a_model_does_not_score_can_be_left_out(tables, capsys):
+    rows = rows_of("scores.csv")
+    write("two.csv", ["case", *NAMES[1:]], [[row["case"], *[row[name] for name in NAMES[1:]]] for row in rows])
+    assert "--leave-out 'Cardiomegaly'" in refused(capsys, 3, "--scores", "two.csv")
+    assert "not measured" in refused(capsys, 2, "--scores", "two.csv", "--leave-out", "Cyst")
+    assert evaluate("--scores", "two.csv", "--leave-out", "Cardiomegaly", "--out", "out") == 0
+    assert "Not measured: Cardiomegaly: left out on request" in capsys.readouterr().out
+    assert len(rows_of("out/table.csv")) == 3
+
+
 def test_missing_and_extra_cases_are_listed_or_refused(tables, capsys):
     rows = rows_of("scores.csv")
     write("some.csv", rows[0], [list(row.values()) for row in rows[2:]] + [["new", *([0.1] * 3)]])
