@@ -162,7 +162,7 @@ class Panel:
     def cancel(self, reason: str = "") -> None:
         """Stop scoring; the panel is ready again when the worker has stopped."""
         if self._scoring:
-            self._stop_reason = reason or self._stop_reason
+            self._stop_reason = self._stop_reason or reason
             self._logic.cancel()
             self._ui.scoreButton.enabled = False
             self.say(_("Cancelling…"))
@@ -306,6 +306,8 @@ class Panel:
             message = self._stop_reason or _("Cancelled.")
         else:
             self.log(message)
+        if code == ERROR_CODES[5]:
+            message = message.partition(". ")[0] + ". " + _("Choose precision bf16 or device cpu under Setup.")
         self.say(message)
         if code in (LICENCE, ERROR_CODES[4]):
             self._ui.setupCollapsibleButton.collapsed = False

@@ -53,17 +53,15 @@ def faulty(monkeypatch):
     """Give the panel a worker with a fault."""
     from BrgSALib import launch
 
-    plain = launch.worker_launch
+    plain, chosen = launch.worker_launch, {}
 
-    def choose(fault):
-        def with_fault(*args):
-            usual = plain(*args)
-            program = (usual.args[0], str(STANDIN / "faulty_worker.py"), fault)
-            return launch.Launch(program, {**os.environ, **usual.environment}, usual.folder)
+    def with_fault(*args):
+        usual = plain(*args)
+        program = (usual.args[0], str(STANDIN / "faulty_worker.py"), chosen["fault"])
+        return launch.Launch(program, {**os.environ, **usual.environment}, usual.folder)
 
-        monkeypatch.setattr(launch, "worker_launch", with_fault)
-
-    return choose
+    monkeypatch.setattr(launch, "worker_launch", with_fault)
+    return lambda fault: chosen.update(fault=fault)
 
 
 @pytest.fixture

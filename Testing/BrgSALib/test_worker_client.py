@@ -208,7 +208,7 @@ def test_no_worker_outlives_a_killed_parent_by_five_seconds(tmp_path):
 
 
 def test_a_missing_interpreter_is_named():
-    with pytest.raises(FileNotFoundError, match="no-such-python.*Setup"):
+    with pytest.raises(FileNotFoundError, match=r"no-such-python.*Setup"):
         worker_launch("/nowhere/no-such-python")
 
 

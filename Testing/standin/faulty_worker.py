@@ -28,7 +28,19 @@ def hello(version=PROTOCOL_VERSION):
     say(json.dumps({"event": "hello", "protocol": version, "version": "0", "pid": os.getpid()}))
 
 
+class SlowScorer(stub.StubScorer):
+    def embed(self, path, *, case, on_progress):
+        for step in range(60):
+            on_progress(step / 60, "encoding the scan")
+            time.sleep(0.05)
+        return case
+
+
 class Worker(stub.StubWorker):
+    def _open_scorer(self, job):
+        scorer = super()._open_scorer(job)
+        return SlowScorer() if FAULT == "is slow" else scorer
+
     def _score(self, job):
         if FAULT == "prints rubbish":
             say("Loading checkpoint shards: 100%")
@@ -46,10 +58,6 @@ class Worker(stub.StubWorker):
             subprocess.Popen(["sleep", "600"])
             job.progress(0.5, f"stuck with child in group {os.getpgrp()}")
             time.sleep(600)
-        elif FAULT == "is slow":
-            for step in range(60):
-                job.progress(step / 60, "encoding the scan")
-                time.sleep(0.05)
         return super()._score(job)
 
     def _heatmap(self, job):

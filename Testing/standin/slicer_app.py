@@ -63,6 +63,7 @@ class App:
         self.shown = {}
         self.slots = []
         self.layout_manager = LayoutManager()
+        self._events = qt.QEventLoop()
 
     def mrmlScene(self):
         return slicer.mrmlScene
@@ -74,7 +75,8 @@ class App:
         return True
 
     def processEvents(self, *flags):
-        application.processEvents()
+        # not QApplication.processEvents, which in PySide6 6.12 takes one reference from None at each call
+        self._events.processEvents(qt.QEventLoop.AllEvents)
 
     def setOverrideCursor(self, cursor):
         qt.QApplication.setOverrideCursor(qt.QCursor(cursor))
@@ -184,6 +186,7 @@ def install(module_paths):
     slicer.qt = qt
     slicer.app = App()
     slicer.mrmlScene = slicer.vtkMRMLScene()
+    slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())
     colors = slicer.vtkMRMLColorLogic()
     colors.SetMRMLScene(slicer.mrmlScene)
     slicer.color_logic = colors  # kept alive: it fills the scene with color nodes again after each closing
