@@ -29,6 +29,9 @@ COMMANDS = {
     ),
     "preprocess": Command("brgsa_training.data.command", "put scans on the model's grid, in a cache"),
     "pretrain": Command("brgsa_training.pretrain.command", "train the model from a recipe"),
+    "pretrain-image": Command(
+        "brgsa_training.pretrain.command", "warm up the image encoder by masked autoencoding", "add_image_parser"
+    ),
     "evaluate": Command("brgsa_training.evaluate.command", "measure scores on a benchmark"),
     "retrieve": Command(
         "brgsa_training.evaluate.command", "measure report and volume retrieval", "add_retrieve_parser"

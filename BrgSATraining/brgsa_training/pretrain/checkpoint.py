@@ -23,9 +23,14 @@ def save_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None
     Raises:
         BrgSAError: the disk is full or the folder cannot be written.
     """
+    save_tensors(path, {"version": CHECKPOINT_VERSION, **content})
+
+
+def save_tensors(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values with torch.save, as `save_checkpoint` does."""
     try:
         with atomic_path(path) as temporary:
-            torch.save({"version": CHECKPOINT_VERSION, **content}, temporary)
+            torch.save(dict(content), temporary)
     except RuntimeError as error:  # torch's own writer has no OSError for a full disk
         raise BrgSAError(
             f"cannot write {path} ({first_line(error)}). Free some space and go on with --resume auto; "

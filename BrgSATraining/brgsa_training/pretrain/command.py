@@ -1,9 +1,14 @@
-"""`brgsa-training pretrain`: a recipe and its overrides become a training run."""
+"""`brgsa-training pretrain` and `pretrain-image`: a recipe and its overrides become a training run."""
 
 import argparse
+import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+NO_OUT = "the recipe has no out. Give --out FOLDER for checkpoints and results."
 
 
 def add_parser(subparsers) -> None:
@@ -13,28 +18,30 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+def add_image_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "pretrain-image", help="warm up the image encoder by masked autoencoding", add_help=False, prefix_chars="\0"
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.set_defaults(run=run_image)
+
+
 def run(namespace: argparse.Namespace) -> None:
-    from brgsa_training.pretrain.distributed import world_from_environment
-
     recipe, resume, dry_run = parse(namespace.arguments)
-
-    import os
 
     from brgsa.device import choose_device
     from brgsa.errors import UsageError
+    from brgsa_training.pretrain.distributed import world_from_environment
     from brgsa_training.pretrain.material import open_material
-
-    if not recipe.out and not dry_run:
-        raise UsageError("the recipe has no out. Give --out FOLDER for checkpoints and weights.")
-    material = open_material(recipe)
-    if dry_run:
-        from brgsa_training.pretrain.plan import describe
-
-        print("\n".join(describe(recipe, material, int(os.environ.get("WORLD_SIZE", "1")))))
-        return
     from brgsa_training.pretrain.plan import describe
     from brgsa_training.pretrain.trainer import Trainer
 
+    if not recipe.out and not dry_run:
+        raise UsageError(NO_OUT)
+    material = open_material(recipe)
+    if dry_run:
+        print("\n".join(describe(recipe, material, int(os.environ.get("WORLD_SIZE", "1")))))
+        return
     with world_from_environment(choose_device(recipe.training.device)) as world:
         if world.first:
             print("\n".join(describe(recipe, material, world.size)), file=sys.stderr)
@@ -53,8 +60,39 @@ def run(namespace: argparse.Namespace) -> None:
             print(f"{result.steps} steps{judged}\nweights: {result.weights}")
 
 
-def parse(arguments: Sequence[str]) -> tuple["object", bool | str, bool]:
+def run_image(namespace: argparse.Namespace) -> None:
+    from brgsa_training.pretrain.image_trainer import ImageRecipe
+
+    recipe, resume, dry_run = parse(namespace.arguments, ImageRecipe)
+
+    from brgsa.device import choose_device
+    from brgsa.errors import UsageError
+    from brgsa_training.pretrain.distributed import world_from_environment
+    from brgsa_training.pretrain.image_trainer import ImageTrainer
+
+    if not recipe.out:
+        raise UsageError(NO_OUT)
+    with world_from_environment(choose_device(recipe.training.device)) as world:
+        trainer = ImageTrainer(recipe, world=world)
+        training = recipe.training
+        if world.first:
+            print(
+                f"{len(trainer.dataset)} volumes, {training.steps} steps of {training.batch_size}, "
+                f"{trainer.batches.per_epoch} per epoch, {trainer.dtype} on {trainer.device}",
+                file=sys.stderr,
+            )
+        if dry_run:
+            return
+        path = trainer.run(bool(resume))
+        if world.first:
+            print(f"image encoder: {path} (for --start.image)")
+
+
+def parse(arguments: Sequence[str], kind: type | None = None) -> tuple[Any, bool | str, bool]:
     """Return the recipe, what to resume from (False, True for auto, or a path), and whether to plan only.
+
+    Args:
+        kind: dataclass of the recipe; `Recipe` by default.
 
     Raises:
         UsageError: an unknown recipe, name or value.
@@ -64,17 +102,19 @@ def parse(arguments: Sequence[str]) -> tuple["object", bool | str, bool]:
     from brgsa.errors import UsageError
     from brgsa_training.pretrain.recipe import Recipe, recipe_path
 
+    kind = kind or Recipe
+    command = "pretrain" if kind is Recipe else "pretrain-image"
     parser = ArgumentParser(
-        prog="brgsa-training pretrain",
-        description="Train the model from a recipe. Every value of the recipe can be given as an option. "
-        "On several GPUs start it with: torchrun --nproc-per-node N -m brgsa_training.cli pretrain ...",
+        prog=f"brgsa-training {command}",
+        description="Train from a recipe. Every value of the recipe can be given as an option. "
+        f"On several GPUs start it with: torchrun --nproc-per-node N -m brgsa_training.cli {command} ...",
         exit_on_error=False,
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="recipe: a YAML file, or the name of one in recipes/")
     parser.add_argument("--resume", type=str, default="", help="auto: go on where a run was cut; or a checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print data, steps and memory, and stop")
-    parser.add_class_arguments(Recipe, as_group=True)
+    parser.add_class_arguments(kind, as_group=True)
     arguments = list(arguments)
     for number, argument in enumerate(arguments):
         if argument == "--config" and number + 1 < len(arguments):
@@ -86,8 +126,7 @@ def parse(arguments: Sequence[str]) -> tuple["object", bool | str, bool]:
         ready = parser.instantiate_classes(values)
     except argparse.ArgumentError as error:
         raise UsageError(_one_line(error)) from error
-    names = Recipe.__dataclass_fields__
-    recipe = Recipe(**{name: getattr(ready, name) for name in names})
+    recipe = kind(**{field.name: getattr(ready, field.name) for field in dataclasses.fields(kind)})
     return recipe, True if values.resume == "auto" else values.resume or False, values.dry_run
 
 

@@ -181,7 +181,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, tuples as lists."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
 
 # What may differ between the run that wrote a checkpoint and the run that goes on from it.
@@ -237,7 +237,8 @@ def recipe_path(name: str) -> Path:
     raise UsageError(f"no recipe {name!r}: neither a file nor one of {names}.")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The same with tuples as lists, as YAML and checkpoints have it."""
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {name: plain(entry) for name, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value

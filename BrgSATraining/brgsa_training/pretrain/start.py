@@ -6,7 +6,7 @@ Reference for the layouts: docs/method.md b.2.
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from brgsa.convert import read_checkpoint, rename, state_of
 from brgsa.errors import SetupError, UsageError, first_line
-from brgsa.model import BrgSAModel
-from brgsa_training.data.pairs import PairDataset, to_model_input
+from brgsa.model import BrgSAModel, VisionTransformer3D
+from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 
 log = logging.getLogger(__name__)
 
@@ -135,24 +135,36 @@ def start_from_data(model: BrgSAModel, pairs: PairDataset, count: int) -> None:
     Raises:
         UsageError: crops whose grid is not that of the position table.
     """
-    vision = model.vision
-    if vision.grid(pairs.shape) != vision.position_grid:
-        raise UsageError(
-            f"start.data_dependent needs crops of model.position_grid patches: {vision.grid(pairs.shape)} is not "
-            f"{vision.position_grid}. Change model.position_grid or set it to 0."
-        )
-    keys = [(0, number) for number in range(min(count, len(pairs)))]
-    batches = [pairs.collate([pairs[key] for key in keys[at : at + 32]]) for at in range(0, len(keys), 32)]
-    volumes = [to_model_input(batch.voxels, pairs.volumes.plan, pairs.slope, pairs.intercept) for batch in batches]
-
-    mean_patch = sum(vision.patches(volume).sum(0) for volume in volumes) / len(keys)  # (P, voxels of a patch)
-    vision.position[1:] -= mean_patch @ vision.patch_embedding.weight.T
+    centre_patches(model.vision, pairs, count)
     training = model.training
     model.eval()
-    images = torch.cat([model.embed_image(volume) for volume in volumes])
-    texts = torch.cat([model.embed_text(batch.ids, batch.mask) for batch in batches])
+    images, texts = [], []
+    for batch, volume in _first_batches(pairs, count):
+        images.append(model.embed_image(volume))
+        texts.append(model.embed_text(batch.ids, batch.mask))
     model.train(training)
     for projection, embeddings in ((model.vision_projection, images), (model.text_projection, texts)):
+        embeddings = torch.cat(embeddings)
         spread = embeddings.var(0).mean().sqrt()
         projection.weight /= spread
         projection.bias.copy_((projection.bias - embeddings.mean(0)) / spread)
+
+
+@torch.no_grad()
+def centre_patches(vision: VisionTransformer3D, pairs: PairDataset, count: int) -> None:
+    """Put the mean patch at every place of `count` volumes into the position table, see `start_from_data`."""
+    if vision.grid(pairs.shape) != vision.position_grid:
+        raise UsageError(
+            f"a start from data needs crops of model.position_grid patches: {vision.grid(pairs.shape)} is not "
+            f"{vision.position_grid}. Change model.position_grid, or set start.data_dependent to 0."
+        )
+    total = sum(vision.patches(volume).sum(0) for _, volume in _first_batches(pairs, count))  # (P, voxels of a patch)
+    vision.position[1:] -= total / min(count, len(pairs)) @ vision.patch_embedding.weight.T
+
+
+def _first_batches(pairs: PairDataset, count: int) -> Iterator[tuple[Batch, Tensor]]:
+    """The first `count` pairs of epoch 0 and their volumes as the encoder takes them, 32 at a time."""
+    keys = [(0, number) for number in range(min(count, len(pairs)))]
+    for at in range(0, len(keys), 32):
+        batch = pairs.collate([pairs[key] for key in keys[at : at + 32]])
+        yield batch, to_model_input(batch.voxels, pairs.volumes.plan, pairs.slope, pairs.intercept)
