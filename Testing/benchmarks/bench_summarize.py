@@ -3,8 +3,8 @@
     python Testing/benchmarks/bench_summarize.py [--reports 50000] [--requests 3000]
 
 The server is Testing/standins/llm_server.py in its own process, 50 ms per answer. "bare client" is the openai client as
-it comes (typed calls, its own transport) with no other work, and "bare httpx" the HTTP library beneath it: the ceilings
-of this machine in the same run.
+it comes (typed calls, its own transport) with no other work, "bare httpx" the HTTP library beneath it, and "client, our
+transport" the openai client on plain_http.py with no other work: the ceilings of this machine in the same run.
 """
 
 import argparse
@@ -70,9 +70,8 @@ def rules() -> None:
         backend.findings(text)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     print(f"rules: load            {loaded:8.3f} s of processor time")
-    print(
-        f"rules: reports         {len(texts) / wall:8.0f} per second of wall time, {len(texts) / cpu:.0f} of processor time"
-    )
+    rates = f"{len(texts) / wall:8.0f} per second of wall time, {len(texts) / cpu:.0f} of processor time"
+    print(f"rules: reports         {rates}")
     command = [sys.executable, "-X", "importtime", "-c", "import brgsa_training.summarize.job"]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
@@ -86,7 +85,7 @@ async def bare_clients(port: int, count: int) -> None:
     import openai
 
     from brgsa_training.summarize.openai_backend import Settings
-    from brgsa_training.summarize.plain_http import http
+    from brgsa_training.summarize.plain_http import PlainHTTPTransport, http
     from brgsa_training.summarize.prompt import Prompt
     from brgsa_training.summarize.sentences import split_sentences
     from brgsa_training.summarize.vocabulary import load_vocabulary
@@ -101,6 +100,12 @@ async def bare_clients(port: int, count: int) -> None:
     limits = http.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
     async with http.AsyncClient(limits=limits, trust_env=False, timeout=60) as plain:
         client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
+        fast = openai.AsyncOpenAI(
+            api_key="none",
+            base_url=url,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(transport=PlainHTTPTransport(), trust_env=False),
+        )
 
         async def typed() -> None:
             await client.chat.completions.create(**body)
@@ -108,7 +113,10 @@ async def bare_clients(port: int, count: int) -> None:
         async def raw() -> None:
             await plain.post(f"{url}/chat/completions", json=body)
 
-        for name, call in (("bare client", typed), ("bare httpx", raw)):
+        async def ours() -> None:
+            await fast.post(f"{url}/chat/completions", cast_to=http.Response, body=body)
+
+        for name, call in (("bare client", typed), ("bare httpx", raw), ("client, our transport", ours)):
             todo = iter(range(count))
 
             async def work(call=call, todo=todo) -> None:
@@ -122,6 +130,7 @@ async def bare_clients(port: int, count: int) -> None:
                 f"{name + ':':<22} {count / wall:8.0f} requests/s, {1000 * cpu / count:.2f} ms of processor time each"
             )
         await client.close()
+        await fast.close()
 
 
 def backend(port: int, folder: Path, count: int) -> None:

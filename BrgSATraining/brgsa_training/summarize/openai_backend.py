@@ -82,6 +82,7 @@ class OpenAIBackend:
         self._price = price or Price(0.0, 0.0)
         self._format = 0
         self._pause_until = 0.0
+        self._url = f"{settings.base_url}/chat/completions"  # a whole address, which the client need not put together
         self._asked: set[str] = set()
         self._first = asyncio.Event()
         self._ok = self._failed = self._unanswered = 0
@@ -206,7 +207,7 @@ class OpenAIBackend:
                 body["response_format"] = RESPONSE_FORMATS[_FORMATS[format_used]]
             wait = None
             try:
-                response = await client.post("/chat/completions", cast_to=http.Response, body=body)
+                response = await client.post(self._url, cast_to=http.Response, body=body)
                 return _content(response.content, usage)
             except openai.APIStatusError as error:
                 reason = self._scrub(f"the server answered {error.status_code}: {_message(error)}")

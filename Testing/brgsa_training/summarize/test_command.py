@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -256,3 +257,49 @@ def test_other_captions_are_made_from_finished_results(run, write_reports, tmp_p
     path = tmp_path / "summary.json"
     assert run("summarize", "captions", out, "--out", path, "--captions", "summary")[0] == 0
     assert read_captions(path)["train"]["train_1_a"].sentences == ("there is lung nodule",)
+
+
+def test_kill_9_in_the_middle_costs_only_the_requests_in_flight(run, write_reports, tmp_path, llm):
+    reports = write_reports(*(f"Report {number}. There is a nodule." for number in range(200)))
+    out = tmp_path / "out"
+    options = ["--backend", "openai", "--model", "m", "--concurrency", "8", "--out", str(out), "--base-url"]
+    with llm.Server(latency=0.02) as server:
+        options.append(server.base_url)
+        command = [sys.executable, "-m", "brgsa_training.cli", "summarize", str(reports), *options]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while len(server.requests) < 60:
+                assert process.poll() is None
+                time.sleep(0.005)
+            process.kill()
+        assert not (out / "labels.csv").exists()
+        asked = len(server.requests)
+        code, output, _ = run("summarize", reports, *options)
+        assert code == 0
+        assert "200 reports" in output
+        assert len(server.requests) <= 200 + 8
+        assert len(server.requests) - asked >= 200 - asked
+    assert len(_labels(out / "labels.csv")) == 200
+
+
+def test_a_server_that_dies_in_the_middle_loses_nothing(run, write_reports, tmp_path, llm):
+    reports = write_reports(*(f"Report {number}. There is a nodule." for number in range(30)))
+    command = (
+        "summarize",
+        reports,
+        "--backend",
+        "openai",
+        "--model",
+        "m",
+        "--out",
+        tmp_path / "out",
+        "--concurrency",
+        "2",
+    )
+    refusing = lambda request: llm.problem(403, "forbidden") if request.number >= 10 else llm.sensible(request)  # noqa: E731
+    with llm.Server(refusing) as server:
+        code, _, errors = run(*command, "--base-url", server.base_url)
+    assert code == 4
+    assert errors.splitlines()[-1].startswith("brgsa-training: error: the server answered 403: forbidden")
+    with llm.Server() as server:
+        assert run(*command, "--base-url", server.base_url)[0] == 0
+    assert len(server.requests) == 20
