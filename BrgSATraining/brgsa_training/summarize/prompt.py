@@ -116,6 +116,11 @@ _INSTRUCTION = re.compile(
       | </?(?:system|user|assistant)> | ^\s*(?:system|assistant|user)\s*:""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+# Each alternative above needs one of these: a cheap test, because every report passes here.
+_HINTS = (
+    *("ignore", "disregard", "forget", "override", "system", "you are", "assistant", "user"),
+    *("answer", "respond", "reply", "output", "return"),
+)
 _FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
 
 
@@ -134,7 +139,8 @@ class AnswerError(Exception):
 
 def is_instruction(sentence: str) -> bool:
     """Return whether a sentence speaks to a model instead of about a scan."""
-    return bool(_INSTRUCTION.search(sentence))
+    lower = sentence.lower()
+    return any(hint in lower for hint in _HINTS) and bool(_INSTRUCTION.search(sentence))
 
 
 def numbered(sentences: Sequence[str]) -> str:
