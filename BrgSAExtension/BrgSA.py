@@ -259,9 +259,9 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
                 onFailed(code, message, details)
 
         def done(values):
-            volume = scene.node(volumeID)
+            volume = scene.find_scan(volumeID, snapshot.key)
             if volume is None:
-                failed("input", _("The volume was removed while it was scored."), {})
+                failed("input", _("The volume was changed or removed while it was scored."), {})
                 return
             table = scene.write_result(volume, values["scores"], tableNode)
             self._log(f"scored {len(wanted)} abnormalities in {time.monotonic() - started:.1f} s")
@@ -301,14 +301,15 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
 
         options = Options(self.settings.weights, self.settings.device, self.settings.precision, promptStyle, scoreKind)
         session = self.activeSession()
-        if volume is None or not session.is_warm(scene.volume_key(volume), options):
+        key = None if scene.volume_problem(volume) else scene.volume_key(volume)
+        if key is None or not session.is_warm(key, options):
             onFailed("no-scan", _("This scan is not in the worker's memory."), {})
             return
         volumeID = volume.GetID()
 
         def done(values):
-            if scene.node(volumeID) is not None:
-                onFinished(scene.write_result(scene.node(volumeID), values["scores"], tableNode), values["scores"])
+            if scan := scene.find_scan(volumeID, key):
+                onFinished(scene.write_result(scan, values["scores"], tableNode), values["scores"])
 
         session.rescore(abnormalities, options, done, onFailed)
 
@@ -327,8 +328,10 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         """
         from BrgSALib import scene
 
+        volumeID, key = volume.GetID(), scene.volume_key(volume)
+
         def done(values):
-            if scene.node(volume.GetID()) is None:
+            if scene.find_scan(volumeID, key) is None:
                 onFailed("input", _("The scan is not in the scene any more."), {})
                 return
             try:

@@ -71,9 +71,6 @@ class Panel:
         ui.heatmapOpacitySlider.connect("valueChanged(double)", self._on_heatmap_opacity)
         for combo in (ui.promptStyleComboBox, ui.scoreKindComboBox):
             combo.connect("currentIndexChanged(int)", lambda index: self._on_list_changed())
-        fixed = qt.QFontDatabase.systemFont(qt.QFontDatabase.FixedFont)
-        for edit in (ui.logTextEdit, ui.doctorTextEdit):
-            edit.setFont(fixed)
         logic.logTo(self.log)
 
     @property
@@ -294,8 +291,11 @@ class Panel:
             self._parameters.resultTable = table
             self._parameters.resultChart = scene.write_chart(table, self._volume(), self._parameters.resultChart)
         self._show_result()
-        settings, seconds = result["settings"], self._clock() - self._started
-        self.say(_("Done in {s} s on {device}.").format(s=f"{seconds:.1f}", device=settings["device"]))
+        seconds, remarks = self._clock() - self._started, result.get("messages", ())
+        text = _("Done in {s} s on {device}.").format(s=f"{seconds:.1f}", device=result["settings"]["device"])
+        for remark in remarks:
+            self.log(remark)
+        self.say(text + (" " + _("{n} remarks are in the log.").format(n=len(remarks)) if remarks else ""))
         self.refresh()
         if self._parameters is not None and self._list_key() != self._scored_list:
             self._rescore_timer.start()

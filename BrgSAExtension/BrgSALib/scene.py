@@ -95,9 +95,15 @@ def add_volume(voxels: np.ndarray, spacing: tuple[float, float, float], name: st
     return volume
 
 
-def node(node_id: str) -> Any:
-    """The node with this ID, or None when it has been removed."""
-    return slicer.mrmlScene.GetNodeByID(node_id)
+def find_scan(node_id: str, key: str) -> Any:
+    """The volume with this ID if its voxels and place are still those of `key`, else None.
+
+    A new scene gives the same IDs to other nodes, so an ID alone is no proof.
+    """
+    volume = slicer.mrmlScene.GetNodeByID(node_id)
+    if volume is None or volume_problem(volume) or volume_key(volume) != key:
+        return None
+    return volume
 
 
 def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> Any:

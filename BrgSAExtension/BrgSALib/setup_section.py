@@ -1,5 +1,6 @@
 """The section "Setup": weights and their licence, packages, interpreter, device, and what this computer has."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class SetupSection:
         self._ui.installButton.enabled = bool(missing)
         text = _("Missing: {names}.").format(names=", ".join(missing)) if missing else _("All installed.")
         folder = str(Path(packages.__file__).parent)
-        if missing and qt.QSysInfo.productType() == "windows" and len(folder) > _LONG_PATH:
+        if missing and sys.platform == "win32" and len(folder) > _LONG_PATH:
             text += " " + _("Slicer is in a folder with a long path; if installing fails, move it to a short one.")
         self._ui.packagesLabel.text = text
         return missing

@@ -66,6 +66,27 @@ def test_a_heat_map_that_is_missing_does_not_cost_the_scores(stub, logic):
     assert table.GetNumberOfRows() == 1 and slicer.app.shown["table"] == table.GetID()
 
 
+@pytest.mark.parametrize("how", ["changed", "replaced"])
+def test_scores_of_a_scan_that_is_another_by_now_are_not_kept(faulty, logic, how):
+    """A new scene gives old IDs to new nodes, so a late answer must not land on one of them."""
+    faulty("is slow")
+    volume, done = logic.makePhantom(), []
+
+    def change(fraction, stage):
+        if stage == "encoding the scan" and not done:
+            done.append(stage)
+            if how == "changed":
+                slicer.util.arrayFromVolume(volume)[0, 0, 0] = 5
+                slicer.util.arrayFromVolumeModified(volume)
+            else:
+                slicer.mrmlScene.Clear(0)
+                assert logic.makePhantom().GetID() == "vtkMRMLScalarVolumeNode1"
+
+    with pytest.raises(RuntimeError, match="changed or removed"):
+        logic.process(volume, onProgress=change)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+
+
 def test_cancel_from_elsewhere_ends_the_call(faulty, logic):
     faulty("is slow")
 

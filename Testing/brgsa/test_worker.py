@@ -295,6 +295,21 @@ def test_a_scan_is_scored_as_the_library_scores_it_and_edits_cost_only_texts(rea
     talk.end()
 
 
+@pytest.mark.parametrize(("free", "warned"), [(10e9, False), (2e9, True)])
+def test_too_little_memory_on_an_accelerator_is_announced_before_loading(monkeypatch, free, warned):
+    import torch
+
+    from brgsa.worker import memory_warning
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
+    message = memory_warning("auto", 800_000_000)
+    assert bool(message) is warned
+    if warned:
+        assert "2.0 GB" in message and "3.2 GB" in message
+    assert memory_warning("cpu", 800_000_000) is None
+
+
 def test_the_stub_speaks_the_protocol_without_torch_or_numpy():
     request = {"id": 1, "request": "score", "scan": "a", "path": "x", "abnormalities": abnormalities(*NAMES)}
     code = (
