@@ -32,6 +32,7 @@ COMMANDS = {
     "pretrain-image": Command(
         "brgsa_training.pretrain.command", "warm up the image encoder by masked autoencoding", "add_image_parser"
     ),
+    "score-on-ray": Command("brgsa_training.cluster.command", "score many scans on a Ray cluster"),
     "evaluate": Command("brgsa_training.evaluate.command", "measure scores on a benchmark"),
     "retrieve": Command(
         "brgsa_training.evaluate.command", "measure report and volume retrieval", "add_retrieve_parser"

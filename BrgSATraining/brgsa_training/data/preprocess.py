@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ from brgsa_training.lock import locked
 
 log = logging.getLogger(__name__)
 
+Job = tuple[Scan, Path, PreprocessingPlan, str]  # what `preprocess_scan` takes
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -46,6 +48,9 @@ class PreprocessResult:
     done: int
     known: int
     failures: list[Failure]
+
+
+Spread = Callable[[Iterator[Job]], Iterator["CachedCase | Failure"]]
 
 
 def preprocess_scan(scan: Scan, folder: Path, plan: PreprocessingPlan, fidelity: str) -> CachedCase | Failure:
@@ -69,7 +74,12 @@ def preprocess_scan(scan: Scan, folder: Path, plan: PreprocessingPlan, fidelity:
 
 
 def preprocess(
-    scans: Sequence[Scan], folder: str | os.PathLike, plan: PreprocessingPlan, fidelity: str = "exact", workers: int = 1
+    scans: Sequence[Scan],
+    folder: str | os.PathLike,
+    plan: PreprocessingPlan,
+    fidelity: str = "exact",
+    workers: int = 1,
+    spread: Spread | None = None,
 ) -> PreprocessResult:
     """Put scans into a cache; those that are in it whole are passed over, failed ones are tried again.
 
@@ -79,6 +89,7 @@ def preprocess(
         plan: the model's grid.
         fidelity: "exact" or "reference", see `brgsa.preprocess`.
         workers: processes; with 1 the work is done in this one.
+        spread: from jobs to results in any order, instead of processes of this machine.
 
     Raises:
         UsageError: the folder holds something else, a cache made with another plan, or another run works in it.
@@ -93,7 +104,7 @@ def preprocess(
         jobs = ((scan, folder, plan, fidelity) for scan in todo)
         try:
             with growing_manifest(folder, known) as manifest:
-                results = _in_this_process(jobs) if workers == 1 else _in_processes(jobs, workers)
+                results = spread(jobs) if spread else _results(jobs, workers)
                 for result in tqdm(results, desc="preprocess", unit="scan", total=len(todo), disable=None):
                     if isinstance(result, Failure):
                         failures.append(result)
@@ -113,24 +124,23 @@ def _is_whole(folder: Path, line: CachedCase) -> bool:
     return path.is_file() and path.stat().st_size == line.bytes
 
 
-def _in_this_process(jobs: Iterable[tuple]) -> Iterator[CachedCase | Failure]:
-    return (preprocess_scan(*job) for job in jobs)
+def _results(jobs: Iterator[Job], workers: int) -> Iterator[CachedCase | Failure]:
+    return (preprocess_scan(*job) for job in jobs) if workers == 1 else _in_processes(jobs, workers)
 
 
-def _in_processes(jobs: Iterable[tuple], workers: int) -> Iterator[CachedCase | Failure]:
+def _in_processes(jobs: Iterator[Job], workers: int) -> Iterator[CachedCase | Failure]:
     """Results in the order in which they are ready, few jobs waiting at a time.
 
     When a process dies (the system kills those that take too much memory), the jobs that were in hand are done again
     one by one; a job that kills its process again has failed.
     """
-    jobs = iter(jobs)
     while suspects := (yield from _until_a_process_dies(jobs, workers)):
         yield from map(_alone, suspects)
 
 
-def _until_a_process_dies(jobs: Iterator[tuple], workers: int) -> Generator[CachedCase | Failure, None, list[tuple]]:
+def _until_a_process_dies(jobs: Iterator[Job], workers: int) -> Generator[CachedCase | Failure, None, list[Job]]:
     """Yield results; return the jobs that were in hand when a process died, none when all jobs are done."""
-    running: dict[Future, tuple] = {}
+    running: dict[Future, Job] = {}
     with _pool(workers) as pool:
         for job in jobs:
             try:
@@ -147,7 +157,7 @@ def _until_a_process_dies(jobs: Iterator[tuple], workers: int) -> Generator[Cach
     return []
 
 
-def _finished(running: dict[Future, tuple]) -> Generator[CachedCase | Failure, None, bool]:
+def _finished(running: dict[Future, Job]) -> Generator[CachedCase | Failure, None, bool]:
     """Wait for at least one job and yield what is finished; return whether a process died."""
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         try:
@@ -159,7 +169,7 @@ def _finished(running: dict[Future, tuple]) -> Generator[CachedCase | Failure, N
     return False
 
 
-def _alone(job: tuple) -> CachedCase | Failure:
+def _alone(job: Job) -> CachedCase | Failure:
     with _pool(1) as pool:
         try:
             return pool.submit(preprocess_scan, *job).result()
