@@ -128,9 +128,9 @@ def _paint_lungs(scene: Scene, rng: np.random.Generator) -> None:
     canvas.paint(canvas.everything, scene.lung, texture)
     for side, sign in SIDES.items():
         hx, hy, hz = anatomy.hilum(side)
-        for index in range(9):
+        for index in range(7):
             # Branches fan out: heights from base to apex, directions from front to back.
-            reach_z = -95 + 200 * (index + rng.uniform(0.2, 0.8)) / 9
+            reach_z = -95 + 200 * (index + rng.uniform(0.2, 0.8)) / 7
             turn = (index * 2.4 + rng.uniform(-0.4, 0.4)) % np.pi - np.pi / 2
             width = float(anatomy.taper(reach_z))
             end = np.array((sign * (40 + 62 * np.cos(turn)) * width, 8 + 66 * np.sin(turn) * width, reach_z))

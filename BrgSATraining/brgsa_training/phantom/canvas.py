@@ -32,17 +32,19 @@ class Pose:
 class Canvas:
     """HU (float32, axes Left, Posterior, Superior) of the part of a grid that holds the body.
 
-    x, y have shape (X, Y, 1) and z (1, 1, Z): patient mm, so a function of (x, y) costs two dimensions only.
+    `middle` and `half_width` say in patient mm what part that is. x and y have shape (X, Y, 1) and z (1, 1, Z), also in
+    patient mm, so a function of (x, y) costs two dimensions only.
     """
 
     grid: Grid
     pose: Pose
+    middle: Point
     half_width: Point
     keep_masks: bool = False
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.region = self._index_box((0, 0, 0), self.half_width, [slice(0, n) for n in self.grid.shape])
+        self.region = self._index_box(self.middle, self.half_width, [slice(0, n) for n in self.grid.shape])
         gx, gy, gz = (axis[part] for axis, part in zip(self.grid.axes, self.region, strict=True))
         cos, sin = math.cos(self.pose.turn), math.sin(self.pose.turn)
         dx, dy = (gx - self.pose.shift[0])[:, None, None], (gy - self.pose.shift[1])[None, :, None]

@@ -16,8 +16,8 @@ from brgsa_training.phantom.prevalence import draw_severities, labels
 from brgsa_training.phantom.reports import Report, write_report
 
 COARSE, FULL = Grid(NAMED_GRIDS["coarse"]), Grid(NAMED_GRIDS["full"])
-# The part of the field that a body can reach, in patient mm either way from its middle.
-BODY_HALF_WIDTH = (184.0, 138.0, 215.0)
+# The part of the field that a body can reach, in patient mm; breasts make it reach further to the front.
+BODY_MIDDLE, BODY_HALF_WIDTH = (0.0, -12.0, 0.0), (182.0, 146.0, 215.0)
 MOST_HU, LEAST_HU = 3000, -1024
 # Standard deviation in HU of the noise in a voxel of 1.5 x 1.5 x 3 mm; larger voxels average some of it away.
 NOISE_HU = 16.0
@@ -125,7 +125,7 @@ def _draw(seed: int, present: Mapping[str, float] | None) -> tuple[Anatomy, dict
 
 
 def _paint(seed: int, grid: Grid, anatomy: Anatomy, lesions: Mapping[str, Lesion], keep_masks: bool) -> Scene:
-    canvas = Canvas(grid, anatomy.pose, BODY_HALF_WIDTH, keep_masks)
+    canvas = Canvas(grid, anatomy.pose, BODY_MIDDLE, BODY_HALF_WIDTH, keep_masks)
     scene = paint_body(canvas, anatomy, _rng(seed, "texture"))
     for lesion in lesions.values():
         lesion.paint(scene)
