@@ -20,6 +20,13 @@ def add_parser(subparsers) -> None:
         help="honest: patients resampled, thresholds from other data; paper: as released (default: %(default)s)",
     )
     parser.add_argument(
+        "--threshold-rule",
+        choices=("nearest", "grid", "weighted-f1"),
+        default="nearest",
+        help="of protocol paper: nearest to (0, 1), as BrgSA; the same on a grid from 0 to 1, for probabilities; the best "
+        "weighted F1 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--calibration",
         metavar="WEIGHTS",
         help="weights folder whose calibration.json gives thresholds and probabilities",

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from brgsa.calibration import FILE_NAME, Calibration
 from brgsa.errors import InputError, UsageError
 from brgsa.files import write_csv, write_json
+from brgsa.weights import file_sha256
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import fit_calibration, fitted_on_file, merge, provenance, with_calibration
@@ -96,6 +97,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         {
             "command": sys.argv,
             "protocol": arguments.protocol,
+            "threshold_rule": arguments.threshold_rule if arguments.protocol == "paper" else None,
             "benchmark": benchmark.name,
             "iterations": iterations_of(arguments),
             "seed": arguments.seed,
@@ -106,7 +108,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             "weights_checksum": info.checksum,
             "prompts": info.style,
             "score": info.kind,
-            "files": [str(path) for path in files],
+            "files": [{"path": str(path), "sha256": file_sha256(path)} for path in files],
             "notes": list(cohort.notes),
         },
     )
@@ -180,7 +182,7 @@ def evaluate_paper_run(cohort: Cohort, arguments: argparse.Namespace) -> tuple[R
     """Run protocol paper; return its table and pictures."""
     iterations = iterations_of(arguments)
     with _bar(iterations, "bootstrap as released") as bar:
-        result = paper.evaluate_paper(cohort.scores, cohort.labels, iterations, bar.update)
+        result = paper.evaluate_paper(cohort.scores, cohort.labels, iterations, bar.update, arguments.threshold_rule)
     summaries = {metric: result.summary(metric) for metric in paper.METRICS}
     rows = []
     for c, name in enumerate(cohort.abnormalities):
@@ -199,7 +201,8 @@ def evaluate_paper_run(cohort: Cohort, arguments: argparse.Namespace) -> tuple[R
         overall["warnings"] = "labels are missing: left out by abnormality, a rule that the released code does not have"
     rows.append(overall)
     columns = (*PAPER_COLUMNS, "warnings")
-    caption = "Bootstrap means with the released 95 % intervals; the CSV also has the values on the whole set."
+    averages = ", ".join(f"{name} {value:.3f}" for name, value in result.averages.items())
+    caption = f"Bootstrap means with the released 95 % intervals. On the whole set: {averages}."
     table = ReportTable("table", caption, columns, rows, mean_row=True)
     values = [[row.get(f"auroc_{key}", np.nan) for row in rows] for key in ("mean", "lower", "upper")]
     pictures = [

@@ -128,35 +128,37 @@ def all_negative(positives: np.ndarray, n: np.ndarray) -> Confusion:
     return Confusion(zero, zero, positives, n - positives)
 
 
-def released_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return, per abnormality, the score whose ROC point is nearest to (0, 1), as the released evaluation does.
+THRESHOLD_RULES = ("nearest", "grid", "weighted-f1")
+_GRID = np.linspace(0, 1, 100)
 
-    Candidates are the scores themselves, positive means score > candidate, and the largest of equally near candidates
-    wins. Fitted on the very labels it is given: on a test set this is an optimistic ("oracle") threshold.
-    Reference: docs/method.md g. scores and labels (n, abnormalities), NaN labels left out.
+
+def released_thresholds(scores: np.ndarray, labels: np.ndarray, rule: str = "nearest") -> np.ndarray:
+    """Return a threshold per abnormality (positive: score > threshold), fitted on the very labels it is given.
+
+    On a test set this is an optimistic ("oracle") threshold. Rules, all in use (docs/method.md g):
+        nearest: the score whose ROC point is nearest to (0, 1), the largest of equally near ones; the released rule.
+        grid: the same over 100 values from 0 to 1, for scores that are probabilities.
+        weighted-f1: the score with the highest weighted F1, the smallest of equally good ones.
+
+    scores and labels (n, abnormalities), NaN labels left out; NaN where no label is known.
     """
-    return np.array([_nearest_to_corner(scores[:, c], labels[:, c]) for c in range(scores.shape[1])])
+    return np.array([_threshold(scores[:, c], labels[:, c], rule) for c in range(scores.shape[1])])
 
 
-def _nearest_to_corner(scores: np.ndarray, labels: np.ndarray) -> float:
-    known = ~np.isnan(labels)
-    candidates, positives, negatives = count_by_score(scores[known], labels[known])
-    if len(candidates) == 0:
+def _threshold(scores: np.ndarray, labels: np.ndarray, rule: str) -> float:
+    positive, negative = (np.sort(scores[labels == value]) for value in (1, 0))
+    if len(positive) + len(negative) == 0:
         return float("nan")
-    # Strictly above a candidate: everything that comes after it in rising order.
-    true_positive = positives.sum() - np.cumsum(positives)
-    false_positive = negatives.sum() - np.cumsum(negatives)
-    sensitivity = true_positive / max(positives.sum(), 1)
-    fall_out = false_positive / max(negatives.sum(), 1)
+    candidates = _GRID if rule == "grid" else np.unique(np.concatenate([positive, negative]))
+    true_positive = len(positive) - np.searchsorted(positive, candidates, side="right")
+    false_positive = len(negative) - np.searchsorted(negative, candidates, side="right")
+    if rule == "weighted-f1":
+        parts = (true_positive, false_positive, len(positive) - true_positive, len(negative) - false_positive)
+        return float(candidates[np.argmax(Confusion(*parts).weighted_f1)])
+    sensitivity = true_positive / max(len(positive), 1)
+    fall_out = false_positive / max(len(negative), 1)
     distance = np.sqrt((1 - sensitivity) ** 2 + fall_out**2)
     return float(candidates[np.flatnonzero(distance == distance.min())[-1]])
-
-
-def count_by_score(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct scores in rising order with the positives and negatives at each; inputs (n,)."""
-    values, where = np.unique(scores, return_inverse=True)
-    positives = np.bincount(where, weights=labels == 1, minlength=len(values)).astype(int)
-    return values, positives, np.bincount(where, minlength=len(values)) - positives
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:

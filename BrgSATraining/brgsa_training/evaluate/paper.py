@@ -29,11 +29,14 @@ class PaperResult:
     Attributes:
         thresholds: (abnormalities,), fitted on the test labels.
         point: per metric of METRICS the values (abnormalities,) on the whole set; per metric of CASE_METRICS a float.
+        averages: what the release prints besides: AUROC on the whole set as macro, micro and weighted (by positives)
+            average, and Recall@1 and Precision@3 of scores that were not standardised.
         samples: per metric the bootstrap values, (iterations, abnormalities) or (iterations,).
     """
 
     thresholds: np.ndarray
     point: dict[str, np.ndarray]
+    averages: dict[str, float]
     samples: dict[str, np.ndarray]
 
     def summary(self, metric: str) -> dict[str, np.ndarray]:
@@ -64,16 +67,18 @@ def evaluate_paper(
     labels: np.ndarray,
     iterations: int = ITERATIONS,
     progress: Callable[[int], object] = lambda done: None,
+    rule: str = "nearest",
 ) -> PaperResult:
     """Run the released evaluation on scores and labels (n, abnormalities); labels are 1, 0 or NaN (left out).
 
     The released code knows no missing labels: they are left out of an abnormality's own metrics and count as absent in
-    Recall@1 and Precision@3. `progress` is called with the number of iterations just done.
+    Recall@1 and Precision@3. `progress` is called with the number of iterations just done. `rule` finds the thresholds
+    (see `released_thresholds`).
     """
     scores = np.asarray(scores, dtype=np.float64)
     labels = np.asarray(labels, dtype=np.float64)
     n, abnormalities = scores.shape
-    thresholds = released_thresholds(scores, labels)
+    thresholds = released_thresholds(scores, labels, rule)
     ranked = [RankedScores(scores[:, c], labels[:, c]) for c in range(abnormalities)]
     thresholded = ThresholdedScores(scores, labels, thresholds)
     ranking = CaseRanking(scores, labels)
@@ -88,17 +93,19 @@ def evaluate_paper(
         progress(len(chunk))
     point = {key: value[:, 0] for key, value in _classwise(ranked, thresholded, np.ones((n, 1))).items()}
     point |= {key: np.float64(value) for key, value in zip(CASE_METRICS, case_metrics(scores, labels), strict=True)}
-    return PaperResult(thresholds, point, samples)
+    return PaperResult(thresholds, point, _averages(scores, labels, point["AUROC"]), samples)
 
 
-def case_metrics(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def case_metrics(scores: np.ndarray, labels: np.ndarray, standardise: bool = True) -> tuple[float, float]:
     """Return Recall@1 and Precision@3 of one sample, step by step as released; inputs (n, abnormalities).
 
     Each abnormality's scores are standardised within the sample. Recall@1: is the highest abnormality of a case
     present, divided by its number of present ones, averaged over cases that have any. Precision@3: share of present
     ones among the three highest, averaged over all cases, those without any included.
     """
-    standard = (scores - scores.mean(axis=0, keepdims=True)) / (scores.std(axis=0, keepdims=True) + _EPSILON)
+    standard = scores
+    if standardise:
+        standard = (scores - scores.mean(axis=0, keepdims=True)) / (scores.std(axis=0, keepdims=True) + _EPSILON)
     present = labels == 1
     k = min(3, scores.shape[1])
     top1 = np.argpartition(standard, -1, axis=1)[:, -1:]
@@ -109,6 +116,20 @@ def case_metrics(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         return float("nan"), 0.0
     hit = np.take_along_axis(present, top1, axis=1)[any_present, 0] / positives[any_present]
     return float(hit.mean()), float((np.take_along_axis(present, top3, axis=1).sum(axis=1) / k).mean())
+
+
+def _averages(scores: np.ndarray, labels: np.ndarray, auroc: np.ndarray) -> dict[str, float]:
+    defined = ~np.isnan(auroc)
+    positives = (labels == 1).sum(axis=0)[defined]
+    micro = RankedScores(scores.ravel(), labels.ravel()).areas(np.ones((scores.size, 1)))[0][0]
+    recall, precision = case_metrics(scores, labels, standardise=False)
+    return {
+        "AUROC macro": float(_nan_mean(auroc)),
+        "AUROC micro": float(micro),
+        "AUROC weighted": float(np.average(auroc[defined], weights=positives)) if defined.any() else float("nan"),
+        "Recall@1 raw": recall,
+        "Precision@3 raw": precision,
+    }
 
 
 class CaseRanking:

@@ -101,7 +101,7 @@ def write_outputs(
 
 
 def print_table(table: ReportTable) -> None:
-    """Print a table for a terminal, its warnings below it."""
+    """Print a table for a terminal, its caption and its warnings below it."""
     columns = [column for column in _shown(table) if column != "warnings"]
     lines = [[column_title(column) for column in columns]]
     lines += [[_cell(row, column) for column in columns] for row in table.rows]
@@ -113,6 +113,7 @@ def print_table(table: ReportTable) -> None:
         print("  ".join(cells).rstrip())
         if number == 0:
             print("  ".join("-" * width for width in widths))
+    print(table.caption)
     for row in table.rows:
         if row.get("warnings"):
             print(f"! {row[columns[0]]}: {row['warnings']}")

@@ -16,7 +16,7 @@ CASE_COLUMNS = (
     "case", "case_id", "volumename", "volume", "accessionname", "accession", "accessionnumber", "accno", "noteacc_deid",
     "image_id", "impression_id", "scan", "scan_id", "study", "study_id", "filename", "file", "name", "id", "path",
 )  # fmt: skip
-PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id")
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "person_id")
 STUDY_COLUMNS = ("study", "study_id")
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", ".h5", ".pt")

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +214,17 @@ def test_retrieve_and_modality_gap_write_their_folders(tables, capsys):
     assert "--reports" in capsys.readouterr().err
 
 
+def test_help_loads_neither_torch_nor_the_libraries_of_the_evaluation():
+    heavy = "{'torch', 'numpy', 'matplotlib', 'sklearn', 'scipy'}"
+    code = (
+        "import sys; from brgsa_training.cli import main\n"
+        "try: main(['evaluate', '--help'])\n"
+        f"except SystemExit: print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
 @pytest.mark.slow
 def test_the_phantom_benchmark_runs_on_the_demonstration_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -220,3 +233,20 @@ def test_the_phantom_benchmark_runs_on_the_demonstration_weights(tmp_path, monke
     assert "Phantoms are drawings" in capsys.readouterr().out
     assert run("evaluate", "--benchmark", "phantom", "--count", 12, "--out", "out") == 0
     assert rows_of("out/table.csv") == first
+
+
+@pytest.mark.slow
+def test_a_cache_gives_the_same_scores_as_the_scans_it_was_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("phantom", "generate", "--count", 6, "--out", "phantoms", "--workers", 1) == 0
+    plan = Path(__file__).parents[3] / "BrgSAExtension/brgsa/data/weights/phantom/preprocessor_config.json"
+    assert run("preprocess", "folder", "phantoms/volumes", "--plan", plan, "--out", "cache", "--workers", 1) == 0
+    common = ["evaluate", "--benchmark", "phantom", "--labels", "phantoms/labels.csv", "--weights", "phantom"]
+    assert run(*common, "--bootstraps", 5, "--cache", "cache", "--out", "a") == 0
+    assert run(*common, "--bootstraps", 5, "--scans", "phantoms/volumes", "--out", "b") == 0
+    first, second = (
+        {(row["case"], row["abnormality"]): float(row["score"]) for row in rows_of(f"{out}/scores/scores.csv")}
+        for out in "ab"
+    )
+    assert first.keys() == second.keys()
+    assert max(abs(first[key] - second[key]) for key in first) < 1e-4

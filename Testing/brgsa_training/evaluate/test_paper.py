@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from brgsa_training.evaluate.bootstrap import CHUNK, released_counts, released_indices
+from brgsa_training.evaluate.metrics import released_thresholds
 from brgsa_training.evaluate.paper import CASE_METRICS, CaseRanking, case_metrics, evaluate_paper
 
 TOLERANCE = 1e-9
@@ -64,6 +65,19 @@ def test_thresholds_and_point_values_are_the_released_ones(results, numbers, cas
         np.testing.assert_allclose(result.point[metric], expected, rtol=0, atol=TOLERANCE)
     assert result.point["Recall@1"] == pytest.approx(point["recall_at_1_zscore"], abs=TOLERANCE)
     assert result.point["Precision@3"] == pytest.approx(point["precision_at_3_zscore"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_other_averages_and_threshold_rules_are_the_released_ones(results, arrays, numbers, case):
+    point, averages = numbers[case]["point"], results[case].averages
+    for kind in ("macro", "micro", "weighted"):
+        assert averages[f"AUROC {kind}"] == pytest.approx(point[f"auroc_{kind}"], abs=TOLERANCE)
+    assert averages["Recall@1 raw"] == pytest.approx(point["recall_at_1_raw"], abs=TOLERANCE)
+    assert averages["Precision@3 raw"] == pytest.approx(point["precision_at_3_raw"], abs=TOLERANCE)
+    scores, labels = (arrays[f"{case}__{key}"].astype(float) for key in ("scores", "labels"))
+    for rule, name in (("grid", "linspace01_legacy"), ("weighted-f1", "best_weighted_f1")):
+        found = released_thresholds(scores, labels, rule)
+        np.testing.assert_allclose(found, point[f"thresholds_{name}"], rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("case", CASES)
