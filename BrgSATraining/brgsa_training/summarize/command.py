@@ -146,12 +146,18 @@ class _Config(argparse.Action):
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read the configuration {values}: {error}.") from error
         known = {action.dest: action for action in parser._actions if action.option_strings}
-        for key, value in dict(content).items():
+        if not isinstance(content, dict):
+            raise UsageError(f"the configuration {values} is not a JSON object of options.")
+        for key, value in content.items():
             action = known.get(key.replace("-", "_"))
             if action is None or action is self:
                 raise UsageError(f"{values}: there is no option {key!r}. (The API key comes from OPENAI_API_KEY.)")
             if action.nargs == 0 and not isinstance(value, bool):
                 raise UsageError(f"{values}: {key!r} is true or false, not {value!r}.")
+            if action.type in (int, float):
+                numbers = value if isinstance(value, list) else [value]
+                if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+                    raise UsageError(f"{values}: {key!r} is a number, not {value!r}.")
             if action.type is Path and value is not None:
                 value = [Path(item) for item in value] if isinstance(value, list) else Path(value)
             if action.choices and value not in action.choices:

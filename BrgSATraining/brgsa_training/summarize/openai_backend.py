@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import random
 import re
@@ -100,6 +101,9 @@ class OpenAIBackend:
             SetupError: the key is refused or the model does not exist.
             BrgSAError: the server cannot be reached at all, or the ledger cannot be written.
         """
+        # At debug level the client and the libraries beneath it write whole requests, with the reports, to the log.
+        for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         return asyncio.run(self._run(iter(reports), done))
 
     async def _run(self, reports: Iterator[Report], done: Callable[[float], object]) -> Tally:

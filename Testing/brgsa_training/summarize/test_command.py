@@ -2,13 +2,17 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from brgsa_training.summarize.captions import read_captions
+from brgsa_training.summarize.rules import RulesBackend
+from brgsa_training.summarize.vocabulary import load_vocabulary
 
 TEXTS = (
     "Trachea is open. There is a 5 mm nodule in the right lung. No pleural effusion was detected.",
@@ -303,3 +307,55 @@ def test_a_server_that_dies_in_the_middle_loses_nothing(run, write_reports, tmp_
     with llm.Server() as server:
         assert run(*command, "--base-url", server.base_url)[0] == 0
     assert len(server.requests) == 20
+
+
+def test_debug_shows_no_report_and_no_key(write_reports, tmp_path, llm):
+    reports = write_reports(*TEXTS)
+    with llm.Server() as server:
+        command = [
+            sys.executable,
+            "-m",
+            "brgsa_training.cli",
+            "summarize",
+            str(reports),
+            "--debug",
+            "--backend",
+            "openai",
+        ]
+        command += ["--model", "m", "--base-url", server.base_url, "--out", str(tmp_path / "out")]
+        environment = os.environ | {"OPENAI_API_KEY": "sk-verysecretkey", "OPENAI_LOG": "debug"}
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert len(server.requests) == 3
+    assert "nodule" not in result.stderr + result.stdout
+    assert "verysecret" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is not a JSON object"),
+        ("{", "cannot read the configuration"),
+        ('{"concurency": 3}', "there is no option 'concurency'"),
+        ('{"concurrency": "3"}', "'concurrency' is a number"),
+        ('{"dry-run": "yes"}', "'dry-run' is true or false"),
+        ('{"backend": "gpt"}', "'backend' is one of rules, openai"),
+    ],
+)
+def test_a_broken_configuration_is_named(run, write_reports, tmp_path, content, message):
+    config = tmp_path / "config.json"
+    config.write_text(content)
+    code, _, errors = run("summarize", write_reports(*TEXTS), "--out", tmp_path / "out", "--config", config)
+    assert code == 2
+    assert errors.count("\n") == 1
+    assert message in errors
+
+
+def test_the_report_in_the_documentation_has_the_result_beside_it():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "summarization.md").read_text(encoding="utf-8")
+    table = page.split("| sentence of the report | result of `--backend rules` |\n|---|---|\n")[1].split("\n\n")[0]
+    backend = RulesBackend(load_vocabulary())
+    for line in table.splitlines():
+        sentence, result = (cell.strip() for cell in line.strip("|").split("|"))
+        found = backend.findings(sentence)
+        said = [f"{f.abnormality}: {f.status.value}" + (f" ({f.location})" if f.location else "") for f in found]
+        assert "; ".join(said) == result
