@@ -11,6 +11,7 @@ COMMANDS = {
     "check": Command("brgsa.commands.check", "check whether scans are fit to be scored"),
     "abnormalities": Command("brgsa.commands.abnormalities", "list, show and convert abnormality lists"),
     "weights": Command("brgsa.commands.weights", "list, verify, import and export weights"),
+    "worker": Command("brgsa.commands.worker", "serve the panel of 3D Slicer over standard input and output"),
     "doctor": Command("brgsa.commands.doctor", "say what is installed, what is missing and what to do"),
 }
 

@@ -131,7 +131,9 @@ def test_light_commands_import_no_torch(arguments):
     assert "heavy set()" in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["score"], ["embed"], ["check"], ["abnormalities"], ["weights"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["score"], ["embed"], ["check"], ["abnormalities"], ["weights"], ["doctor"], ["worker"]]
+)
 def test_every_command_has_help(command, in_process):
     done = in_process(*command, "--help")
     assert done.returncode == 0 and "usage: brgsa" in done.stdout
