@@ -29,12 +29,10 @@ class RulesBackend:
 
     def __init__(self, vocabulary: Vocabulary):
         self._rules = [
-            (abnormality.name, rule, abnormality.doubt_counts)
-            for abnormality in vocabulary.abnormalities
-            for rule in abnormality.rules
+            (abnormality.name, rule) for abnormality in vocabulary.abnormalities for rule in abnormality.rules
         ]
         numbers: dict[str, list[int]] = {}
-        for number, (_, rule, _) in enumerate(self._rules):
+        for number, (_, rule) in enumerate(self._rules):
             for hint in rule.hints:
                 numbers.setdefault(hint, []).append(number)
         self._rules_of_hint = list(numbers.items())
@@ -51,7 +49,7 @@ class RulesBackend:
         best: dict[str, Finding] = {}
         possible = {number for hint, numbers in self._rules_of_hint if hint in text for number in numbers}
         for number in sorted(possible):
-            name, rule, doubt_counts = self._rules[number]
+            name, rule = self._rules[number]
             if rule.required and not rule.required.search(text):
                 continue
             for mention in rule.find.finditer(text):
@@ -61,8 +59,6 @@ class RulesBackend:
                 if rule.forbidden and rule.forbidden.search(text, left, right):
                     continue
                 status = scope.status(start, end)
-                if status is Status.UNCERTAIN and doubt_counts:
-                    status = Status.PRESENT
                 if name not in best or _better(status, best[name].status):
                     location = _nearest_location(text, sentence, left, right, start)
                     best[name] = Finding(name, sentence[start:end].strip(), status, sentence, location)

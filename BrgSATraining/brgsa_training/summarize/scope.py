@@ -160,6 +160,8 @@ class Scope:
         return Status.PRESENT
 
     def _negated(self, start: int, end: int) -> bool:
+        if any(cue.kind in ("neg_before", "without") and start < cue.start and cue.end < end for cue in self.cues):
+            return True  # the mention holds a negation: "the pericardial sac is free of fluid"
         before = [cue for cue in self.cues if cue.end <= start]
         after = [cue for cue in self.cues if cue.start >= end]
         for place, cue in enumerate(reversed(before)):

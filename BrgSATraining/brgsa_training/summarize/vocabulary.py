@@ -77,6 +77,14 @@ class Vocabulary:
         """Return the abnormalities that are present whenever `name` is."""
         return self._implied[name]
 
+    @cached_property
+    def _doubt_counts(self) -> frozenset[str]:
+        return frozenset(abnormality.name for abnormality in self.abnormalities if abnormality.doubt_counts)
+
+    def doubt_counts(self, name: str) -> bool:
+        """Return whether label sets count an abnormality as present when a report only suspects it."""
+        return name in self._doubt_counts
+
     def label_set(self, name: str) -> tuple[str, ...]:
         """Return the abnormality names of a label set; "all" is the whole vocabulary.
 

@@ -11,7 +11,7 @@ from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.scope import Status
 
 TEXT = "A 3.5 mm nodule is seen. No effusion. Heart size increased. The aorta is normal. Bones are normal."
-NAMES = ("Cardiomegaly", "Lung nodule", "Pleural effusion", "Pneumonia")
+NAMES = ("Cardiomegaly", "Lung nodule", "Pleural effusion", "Hydatid cyst")
 
 
 def _summary(name: str = "train_1_a", split: str = "train", **changes: object) -> Summary:
@@ -19,7 +19,7 @@ def _summary(name: str = "train_1_a", split: str = "train", **changes: object) -
         Finding("Lung nodule", "nodule", Status.PRESENT, "A 3.5 mm nodule is seen."),
         Finding("Pleural effusion", "effusion", Status.ABSENT, "No effusion."),
         Finding("Cardiomegaly", "Heart size increased", Status.PRESENT, "Heart size increased."),
-        Finding("Pneumonia", "pneumonia", Status.UNCERTAIN, "Pneumonia?"),
+        Finding("Hydatid cyst", "cyst", Status.UNCERTAIN, "Hydatid cyst?"),
     )
     return Summary(name, split, (f"{name}_1.nii.gz",), TEXT, findings)._replace(**changes)
 

@@ -318,6 +318,19 @@ def test_a_suspected_finding_is_uncertain_with_its_evidence(rules):
     assert cyst.evidence == "A hypodense lesion is seen in the liver (hydatid cyst?)."
 
 
+def test_a_doubt_that_label_sets_count_is_uncertain_as_a_finding_and_present_as_a_label(rules, vocabulary):
+    findings = rules.findings("Ground glass areas are seen (viral pneumonia?). Tuberculosis cannot be excluded.")
+    said = {finding.abnormality: finding.status for finding in findings}
+    assert (said["Pneumonia"], said["Tuberculosis"]) == (Status.UNCERTAIN, Status.UNCERTAIN)
+    decided = decide(findings, vocabulary)
+    assert (decided["Pneumonia"], decided["Tuberculosis"]) == (Status.PRESENT, Status.PRESENT)
+
+
+def test_a_negation_inside_the_mention_counts(rules):
+    text = "The pericardial sac is free of fluid. The wall of the thoracic aorta is smooth without calcification."
+    assert {finding.status for finding in rules.findings(text)} == {Status.ABSENT}
+
+
 def test_the_location_is_the_one_of_the_clause(rules):
     text = "A nodule is observed in the upper lobe of the right lung, and consolidation is seen in the left lung."
     places = {finding.abnormality: finding.location for finding in rules.findings(text)}
