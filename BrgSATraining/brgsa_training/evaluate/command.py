@@ -23,7 +23,7 @@ def add_parser(subparsers) -> None:
         "--threshold-rule",
         choices=("nearest", "grid", "weighted-f1"),
         default="nearest",
-        help="of protocol paper: nearest to (0, 1), as BrgSA; the same on a grid from 0 to 1, for probabilities; the best "
+        help="of protocol paper: nearest to (0, 1), as BrgSA; the same on a grid from 0 to 1; or the best "
         "weighted F1 (default: %(default)s)",
     )
     parser.add_argument(

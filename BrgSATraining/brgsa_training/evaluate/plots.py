@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from tqdm import tqdm
 
 from brgsa_training.evaluate.bootstrap import cluster_counts
 from brgsa_training.evaluate.cohort import Cohort
@@ -32,7 +33,7 @@ def curves(cohort: Cohort, seed: int = 0) -> list[Picture]:
     counts = [np.ones((len(cohort.cases), 1))]
     if len(cohort.cases) <= BAND_CASES:
         counts += [chunk for _, chunk in cluster_counts(cohort.clusters, BAND_RESAMPLES, seed)]
-    for c, name in enumerate(names):
+    for c, name in enumerate(tqdm(names, desc="curves", delay=2, leave=False)):
         known = np.flatnonzero(~np.isnan(cohort.labels[:, c]))
         labels, scores = cohort.labels[known, c], cohort.scores[known, c]
         positives = int(labels.sum())
