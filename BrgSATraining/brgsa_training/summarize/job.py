@@ -65,8 +65,8 @@ class _Job:
         self.names = names
         self.variant = variant
 
-    def reports(self) -> Iterator[Report]:
-        return read_reports(self.arguments.reports, self.columns)
+    def reports(self, checked: bool = True) -> Iterator[Report]:
+        return read_reports(self.arguments.reports, self.columns, checked)
 
     def with_rules(self) -> int:
         about = self._about({"backend": "rules"})
@@ -144,7 +144,7 @@ class _Job:
     def _survey(self) -> _Survey:
         """Read all reports once, before any work or money: broken rows, identifiers, other languages."""
         count = empty = foreign = 0
-        for report in self.reports():
+        for report in self.reports(checked=False):
             if not self.arguments.allow_identifiers:
                 require_no_identifier(report.id, f"{self.arguments.reports}, {report.place}", report.text)
             count += 1

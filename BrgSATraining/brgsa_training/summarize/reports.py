@@ -58,12 +58,13 @@ class Columns(NamedTuple):
 USUAL_COLUMNS = Columns()
 
 
-def read_reports(path: str | Path, columns: Columns = USUAL_COLUMNS) -> Iterator[Report]:
+def read_reports(path: str | Path, columns: Columns = USUAL_COLUMNS, checked: bool = False) -> Iterator[Report]:
     """Yield the reports of a CSV file (with a header line) or a JSONL file, in order.
 
     Text columns are joined by a blank. An identifier that is a volume file name, as in CT-RATE's own files, stands for
     the scan: neighbouring rows of one scan with the same text are one report with several images. The split is that of
-    its column, else the "train_" or "valid_" that the identifier begins with, else "train".
+    its column, else the "train_" or "valid_" that the identifier begins with, else "train". `checked` says that an
+    earlier pass found no identifier twice, so that this one need not remember them.
 
     Raises:
         InputError: names the row of what cannot be read: a missing column, a broken line, an identifier that is missing
@@ -87,13 +88,14 @@ def read_reports(path: str | Path, columns: Columns = USUAL_COLUMNS) -> Iterator
             continue
         if pending:
             yield pending
-        key = hashlib.blake2b(report.id.encode(), digest_size=8).digest()
-        if key in seen:
-            raise InputError(
-                f"{path}, {place}: the identifier {report.id!r} is used before. "
-                "Give every report its own identifier, and put rows of one report next to each other."
-            )
-        seen.add(key)
+        if not checked:
+            key = hashlib.blake2b(report.id.encode(), digest_size=8).digest()
+            if key in seen:
+                raise InputError(
+                    f"{path}, {place}: the identifier {report.id!r} is used before. "
+                    "Give every report its own identifier, and put rows of one report next to each other."
+                )
+            seen.add(key)
         pending = report
     if pending is None:
         raise InputError(f"{path} holds no report. Give a CSV file with a header line, or one JSON object per line.")
