@@ -120,13 +120,16 @@ def score_cache(
 
 
 def make_phantoms(out: Path, count: int) -> tuple[Path, Path]:
-    """Write the phantoms of the benchmark `phantom` once; return their volumes' folder and their label table."""
+    """Write the phantoms of the benchmark `phantom`, or find them; return their volumes' folder and their label table.
+
+    Raises:
+        UsageError: the folder holds other phantoms, for example another number of them.
+    """
     from brgsa_training.phantom.generate import Plan, generate
     from brgsa_training.phantom.grid import parse_grid
 
     plan = Plan(count, PHANTOM_SEED, parse_grid("coarse").shape, {"test": 1.0}, False)
-    if not (out / "manifest.csv").exists():
-        generate(plan, out, min(os.cpu_count() or 1, count))
+    generate(plan, out, min(os.cpu_count() or 1, count))
     return out / "volumes", out / "labels.csv"
 
 

@@ -233,6 +233,7 @@ def test_the_phantom_benchmark_runs_on_the_demonstration_weights(tmp_path, monke
     assert "Phantoms are drawings" in capsys.readouterr().out
     assert run("evaluate", "--benchmark", "phantom", "--count", 12, "--out", "out") == 0
     assert rows_of("out/table.csv") == first
+    assert run("evaluate", "--benchmark", "phantom", "--count", 13, "--out", "out") == 2
 
 
 @pytest.mark.slow
