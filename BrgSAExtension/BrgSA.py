@@ -263,23 +263,26 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
             if volume is None:
                 failed("input", _("The volume was changed or removed while it was scored."), {})
                 return
-            table = scene.write_result(volume, values["scores"], tableNode)
+            try:
+                table = scene.write_result(volume, values["scores"], tableNode)
+            except Exception as error:  # whoever waits has to hear of it
+                failed("unexpected", _("The scores cannot be put into the scene ({e}).").format(e=error), {})
+                return
+            outcome["scored"] = table
             self._log(f"scored {len(wanted)} abnormalities in {time.monotonic() - started:.1f} s")
             if showResult:
                 views.show_table(table)
-            if heatmapFor:
-                self.heatmap(volume, heatmapFor, wanted, None, finish, lambda code, message, details: finish(message))
-                outcome["waiting"] = table
-                outcome["scores"] = values["scores"]
-            else:
-                outcome["table"] = table
             if onFinished:
                 onFinished(table, values["scores"])
+            if heatmapFor:
+                self.heatmap(volume, heatmapFor, wanted, None, lambda *answer: end(), lambda code, why, more: end(why))
+            else:
+                end()
 
-        def finish(heatmapOrReason, maximum=None):
-            if isinstance(heatmapOrReason, str):
-                logging.warning(heatmapOrReason)
-            outcome["table"] = outcome.pop("waiting")
+        def end(problem=None):
+            if problem:
+                logging.warning(problem)
+            outcome["table"] = outcome["scored"]
 
         self.activeSession().score(
             snapshot, wanted, options, done, failed, onProgress or (lambda fraction, stage: None)

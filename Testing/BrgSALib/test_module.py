@@ -66,6 +66,12 @@ def test_a_heat_map_that_is_missing_does_not_cost_the_scores(stub, logic):
     assert table.GetNumberOfRows() == 1 and slicer.app.shown["table"] == table.GetID()
 
 
+def test_scores_that_cannot_be_put_into_the_scene_end_the_waiting(stub, logic):
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode")  # no table
+    with pytest.raises(RuntimeError, match="cannot be put into the scene"):
+        logic.process(logic.makePhantom(), tableNode=table)
+
+
 @pytest.mark.parametrize("how", ["changed", "replaced"])
 def test_scores_of_a_scan_that_is_another_by_now_are_not_kept(faulty, logic, how):
     """A new scene gives old IDs to new nodes, so a late answer must not land on one of them."""

@@ -108,3 +108,10 @@ def _of_spin_box(name):
 
 for _name in ("value", "minimum", "maximum", "singleStep", "decimals"):
     setattr(ctkSliderWidget, _name, _of_spin_box(_name))
+
+
+def __getattr__(name):
+    """Other CTK classes, which Slicer's parameter node wrapper names without making one."""
+    if name.startswith("ctk"):
+        return type(name, (), {})
+    raise AttributeError(name)

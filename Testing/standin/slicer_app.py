@@ -95,6 +95,12 @@ class App:
             if name == signal:
                 slot()
 
+    def translate(self, context, text):
+        return text
+
+    def moduleManager(self):
+        return self
+
     def layoutManager(self):
         return self.layout_manager
 
@@ -191,6 +197,16 @@ def install(module_paths):
     colors.SetMRMLScene(slicer.mrmlScene)
     slicer.color_logic = colors  # kept alive: it fills the scene with color nodes again after each closing
     slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = qMRMLWidget, qMRMLNodeComboBox
+    # Slicer's parameter node wrapper names these without making one.
+    for name in (
+        "qMRMLMarkupsToolBar",
+        "qMRMLRangeWidget",
+        "qMRMLSliderWidget",
+        "qMRMLSpinBox",
+        "qMRMLSubjectHierarchyComboBox",
+        "qMRMLSubjectHierarchyTreeView",
+    ):
+        setattr(slicer, name, type(name, (), {}))
     slicer.selfTests = {}
 
     def module(**members):

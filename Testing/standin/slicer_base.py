@@ -1,9 +1,14 @@
 """The parts of Slicer's Python package that slicer-core lacks: i18n, scripted-module base classes, parameter node
-wrapper, packaging. Only what a module of today's template uses."""
+wrapper, packaging. Only what a module of today's template uses.
+
+With BRGSA_SLICER_SOURCE set to the folder `Base/Python/slicer` of Slicer's sources, its own files are used instead (all
+but the packaging), which is the sharper test.
+"""
 
 # ruff: noqa: N802, N807 (the names are those of Slicer)
 import dataclasses
 import importlib.metadata
+import os
 import sys
 import types
 import typing
@@ -251,6 +256,11 @@ class Packaging:
 
 def install():
     """Put all of it into the `slicer` package."""
+    members = {name: getattr(Packaging, name) for name in ("pip_check", "pip_ensure", "load_requirements")}
+    _provide("packaging", **members)
+    if source := os.environ.get("BRGSA_SLICER_SOURCE"):
+        slicer.__path__.append(source)
+        return
     _provide("i18n", tr=lambda text: text, translate=lambda context, text: text)
     bases = {
         cls.__name__: cls
@@ -269,5 +279,3 @@ def install():
         Choice=Choice,
         Default=Default,
     )
-    members = {name: getattr(Packaging, name) for name in ("pip_check", "pip_ensure", "load_requirements")}
-    _provide("packaging", **members)
