@@ -33,7 +33,9 @@ def add_parser(subparsers) -> None:
     for source in (ct_rate, rad_chestct, folder):
         source.add_argument("--out", type=Path, required=True, metavar="CACHE")
         source.add_argument("--fidelity", choices=("exact", "reference"), default="exact", help=FIDELITY_HELP)
-        source.add_argument("--plan", type=Path, metavar="JSON", help="preprocessor_config.json of a weights folder")
+        source.add_argument(
+            "--plan", type=Path, metavar="WEIGHTS|JSON", help="weights folder, or its preprocessor_config.json"
+        )
         source.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
         source.add_argument("--ray", action="store_true", help="spread the work over a Ray cluster")
         source.set_defaults(run=run)
@@ -49,7 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.workers < 1:
         raise UsageError(f"--workers {arguments.workers} is not possible: use 1 or more.")
-    plan = PreprocessingPlan.load(arguments.plan) if arguments.plan else PreprocessingPlan()
+    plan = PreprocessingPlan()
+    if arguments.plan:
+        inside = arguments.plan / "preprocessor_config.json"
+        plan = PreprocessingPlan.load(inside if arguments.plan.is_dir() else arguments.plan)
     scans = arguments.list_scans(arguments)
     if arguments.ray:
         from brgsa_training.cluster.preprocess import preprocess_on_ray

@@ -65,6 +65,8 @@ def list_ct_rate(metadata: str | os.PathLike, root: str | os.PathLike) -> list[C
     Raises:
         InputError: the table cannot be read, or a row has no volume name or no voxel size.
     """
+    root = Path(root)
+    side_by_side = next(root.glob("*.nii.gz"), None) is not None
     scans, seen = [], set()
     for number, row in enumerate(read_table(metadata, COLUMNS), start=2):
         name = row["VolumeName"].removesuffix(".nii.gz")
@@ -76,9 +78,7 @@ def list_ct_rate(metadata: str | os.PathLike, root: str | os.PathLike) -> list[C
                 "expected one like train_1_a_1.nii.gz, once."
             )
         seen.add(name)
-        nested = Path(root) / patient / study / f"{name}.nii.gz"
-        flat = Path(root) / f"{name}.nii.gz"
-        path = flat if flat.exists() and not nested.exists() else nested
+        path = (root if side_by_side else root / patient / study) / f"{name}.nii.gz"
         scans.append(CTRateScan(name, study, patient, path, None, *_numbers(metadata, number, row)))
     return scans
 

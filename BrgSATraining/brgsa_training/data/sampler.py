@@ -40,6 +40,7 @@ class StudyBatches:
         self.studies, self.batch_size, self.seed, self.shuffle = studies, batch_size, seed, shuffle
         self.rank, self.world = rank, world
         self.first_step = 0
+        self._known = -1, np.arange(0)  # the order of the epoch that was asked for last
 
     @property
     def per_epoch(self) -> int:
@@ -62,6 +63,6 @@ class StudyBatches:
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(self.studies)
-        if getattr(self, "_known", (None,))[0] != epoch:
+        if self._known[0] != epoch:
             self._known = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.studies)
         return self._known[1]

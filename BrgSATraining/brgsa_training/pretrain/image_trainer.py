@@ -25,13 +25,13 @@ from brgsa_training.data.pairs import Batch, Volumes, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.data.volumes import VolumeDataset
 from brgsa_training.lock import locked
+from brgsa_training.pretrain.build import model_config, new_optimizer
 from brgsa_training.pretrain.checkpoint import LAST, load_checkpoint, require_same_run, save_checkpoint, save_tensors
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.mae import MaskConfig, MaskedAutoencoder, released_layout
 from brgsa_training.pretrain.recipe import ModelConfig, OptimizerConfig, Recipe, ScheduleConfig, plain
 from brgsa_training.pretrain.schedule import rate_share
 from brgsa_training.pretrain.start import centre_patches
-from brgsa_training.pretrain.trainer import model_config
 
 IMAGE_FILE = "image.pth"
 
@@ -117,7 +117,7 @@ class ImageTrainer:
         if volumes is None and not recipe.data.cache:
             raise UsageError("the recipe has no data.cache. Give --data.cache PATH.")
         volumes = VolumeCache.open(recipe.data.cache) if volumes is None else volumes
-        training, values = recipe.training, recipe.optimizer
+        training = recipe.training
         self.dataset = VolumeDataset(volumes, crop=recipe.data.crop, seed=training.seed)
         if any(side % patch for side, patch in zip(self.dataset.shape, recipe.model.patch_size, strict=True)):
             raise UsageError(f"{self.dataset.shape} voxels are no multiple of model.patch_size. Change data.crop.")
@@ -136,11 +136,7 @@ class ImageTrainer:
         self.module: nn.Module = self.autoencoder
         if self.world.size > 1:
             self.module = DistributedDataParallel(self.autoencoder)
-        self.parameters = [parameter for parameter in self.autoencoder.parameters() if parameter.requires_grad]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[values.kind]
-        self.optimizer = kind(
-            self.parameters, lr=values.lr, betas=tuple(values.betas), weight_decay=values.weight_decay
-        )
+        self.optimizer = new_optimizer(self.autoencoder, recipe.optimizer)
         self.step, self.losses = 0, []  # the losses of the last hundred steps
 
     def run(self, resume: bool = False) -> Path:
@@ -184,7 +180,7 @@ class ImageTrainer:
             loss = self.module(volume, self._order(len(volume)))
         self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, values.clip)
+        norm = nn.utils.clip_grad_norm_(self.autoencoder.parameters(), values.clip)
         shared = self.world.mean(torch.stack([loss.detach(), norm]))
         if not shared.isfinite().all():
             cases = [case for names in self.world.objects(batch.cases) for case in names]

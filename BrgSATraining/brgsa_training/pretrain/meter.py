@@ -22,8 +22,8 @@ class Meter:
     def __init__(self, config: BrgSAConfig, shape: tuple[int, ...], device: torch.device, processes: int = 1):
         self.config, self.shape, self.device, self.processes = config, shape, device, processes
         self.peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-        self._started = self._since = time.perf_counter()
-        self._pairs, self._waited, self._tokens = 0, 0.0, 0
+        self._since = time.perf_counter()
+        self._pairs, self._waited, self._seconds, self._tokens = 0, 0.0, 0.0, 0
 
     def loaded(self) -> None:
         """A batch has arrived."""
@@ -35,14 +35,14 @@ class Meter:
 
     def stepped(self, batch: Batch) -> None:
         """A step with this process's share of a batch is done."""
+        self._seconds += time.perf_counter() - self._since
         self._pairs += len(batch.cases) * self.processes
         self._tokens = batch.ids.shape[1]
 
     def numbers(self) -> dict[str, float]:
-        """Means since the start of this process."""
-        seconds = time.perf_counter() - self._started
-        speed = self._pairs / seconds
-        numbers = {"pairs_per_second": speed, "share_waiting_for_data": self._waited / seconds}
+        """Means since the start of this process, without validation and the writing of checkpoints."""
+        speed = self._pairs / self._seconds
+        numbers = {"pairs_per_second": speed, "share_waiting_for_data": self._waited / self._seconds}
         if self.peak:
             flops = step_flops(self.config, self.shape, self._tokens)
             numbers["share_of_peak_flops"] = speed * flops / (self.peak * self.processes)

@@ -4,11 +4,11 @@ import torch
 
 from brgsa.device import choose_precision, has_bf16
 from brgsa.model import BrgSAModel
+from brgsa_training.pretrain.build import model_config
 from brgsa_training.pretrain.flops import step_flops
 from brgsa_training.pretrain.material import Material
 from brgsa_training.pretrain.memory import estimate
 from brgsa_training.pretrain.recipe import Recipe
-from brgsa_training.pretrain.trainer import model_config
 
 
 def describe(recipe: Recipe, material: Material, processes: int = 1) -> list[str]:

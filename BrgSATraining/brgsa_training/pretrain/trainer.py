@@ -7,7 +7,7 @@ OUT/last.pt, best.pt    checkpoints     OUT/history.csv    losses     OUT/tensor
 OUT/weights             a weights folder with the best model
 """
 
-import logging
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,19 +18,20 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
 from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
-from brgsa.model import BrgSAConfig, BrgSAModel
-from brgsa.weights import open_weights, save_weights
+from brgsa.model import BrgSAModel
+from brgsa.weights import save_weights
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.lock import locked
+from brgsa_training.pretrain.build import new_model, new_optimizer
 from brgsa_training.pretrain.card import model_card
 from brgsa_training.pretrain.checkpoint import BEST, LAST, load_checkpoint, require_same_run, save_checkpoint
 from brgsa_training.pretrain.distributed import World
@@ -40,9 +41,6 @@ from brgsa_training.pretrain.material import Material
 from brgsa_training.pretrain.meter import Meter
 from brgsa_training.pretrain.recipe import Recipe
 from brgsa_training.pretrain.schedule import rate_share
-from brgsa_training.pretrain.start import load_image, load_text, start_from_data, text_vocabulary_size
-
-log = logging.getLogger(__name__)
 
 HISTORY = ("step", "epoch", "train_loss", "validation")
 TERMS = tuple(field.name for field in fields(LossTerms))
@@ -63,16 +61,6 @@ class TrainResult:
     judgement: float | None
     history: list[list]
     weights: Path
-
-
-def model_config(recipe: Recipe, vocabulary_size: int) -> BrgSAConfig:
-    """The configuration of the model that a recipe trains."""
-    sizes = {name: value for name, value in recipe.to_dict()["model"].items() if name != "text"}
-    text = recipe.to_dict()["model"]["text"] | {"vocab_size": vocabulary_size}
-    if text["max_position_embeddings"] < recipe.model.text_length:
-        raise UsageError("model.text.max_position_embeddings is less than model.text_length. Raise it.")
-    extra = {"notice": recipe.weights.notice} if recipe.weights.notice else {}
-    return BrgSAConfig(**sizes, text=text, **extra)
 
 
 class Trainer:
@@ -112,12 +100,12 @@ class Trainer:
         self.save_every = training.save_every or self.batches.per_epoch
 
         torch.manual_seed(training.seed)
-        self.model = self._new_model()
+        self.model = new_model(recipe, material)
         self.model.vision.checkpoint_blocks = training.checkpoint_blocks
         self.model.to(self.device)
         encoder = PairEncoder(self.model, self.dtype)
         self.encoder: nn.Module = DistributedDataParallel(encoder) if self.world.size > 1 else encoder
-        self.optimizer = self._new_optimizer()
+        self.optimizer = new_optimizer(self.model, recipe.optimizer)
         torch.manual_seed(training.seed + 1 + self.world.rank)  # of dropout
 
         self.step, self.best_step, self.best, self.without_gain = 0, 0, None, 0
@@ -246,12 +234,18 @@ class Trainer:
         batches = StudyBatches(len(pairs), count, self.recipe.training.seed, self.world.rank, size, shuffle=False)
         encoder = getattr(self.encoder, "module", self.encoder)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for number in range(batches.per_epoch):
-            batch = pairs.collate([pairs[(0, study)] for _, study in batches.batch(number)])
-            embeddings = encoder(*self._inputs(batch, pairs))
+        loader = BatchLoader(pairs, batches, self.recipe.data.workers)
+        for batch in itertools.islice(loader, batches.per_epoch):
+            image, text = self._embed(encoder, self._inputs(batch, pairs))
+            embeddings = encoder.rebuild(image, text)
             terms = loss_terms(embeddings, self.recipe.loss.scale, self.world.gather, self.world.rank)
             total += terms.total(self.recipe.loss)
         return (self.world.mean(total) / batches.per_epoch).item()
+
+    def _embed(self, encoder: PairEncoder, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        chunks = zip(*(part.split(self.recipe.training.chunk or len(part)) for part in inputs), strict=True)
+        embedded = [encoder(*chunk) for chunk in chunks]
+        return torch.cat([part.image for part in embedded]), torch.cat([part.text for part in embedded])
 
     def _patience_ends(self) -> bool:
         patience = self.recipe.training.patience
@@ -320,32 +314,6 @@ class Trainer:
         )
 
     # ---------------------------------------------------------------------------------------------------------- parts
-
-    def _new_model(self) -> BrgSAModel:
-        start, tokenizer = self.recipe.start, self.material.tokenizer
-        size = text_vocabulary_size(start.text) if start.text else tokenizer.size
-        if size < tokenizer.size:
-            raise UsageError(f"{tokenizer.vocabulary} has {tokenizer.size} word pieces, start.text knows {size}.")
-        model = BrgSAModel(model_config(self.recipe, size))
-        if start.weights:
-            given = open_weights(start.weights).load_model()
-            if differing := [n for n, t in model.state_dict().items() if given.state_dict()[n].shape != t.shape]:
-                raise UsageError(f"start.weights has another size of {differing[0]}. Change model, or start otherwise.")
-            model.load_state_dict(given.state_dict())
-        if start.image:
-            left_out = load_image(model, start.image)
-            log.info("start.image: left out %d tensors of %s", len(left_out), start.image)
-        if start.text:
-            load_text(model, start.text)
-        if start.data_dependent:
-            start_from_data(model, self.material.train, start.data_dependent)
-        return model
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        values = self.recipe.optimizer
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[values.kind]
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return kind(trained, lr=values.lr, betas=tuple(values.betas), weight_decay=values.weight_decay)
 
     def _train_mode(self) -> None:
         self.encoder.train()

@@ -144,3 +144,11 @@ def test_a_plain_folder_takes_its_studies_from_a_table(tmp_path):
     assert [(scan.case, scan.study, scan.patient) for scan in scans] == [("a1", "a", "p"), ("a2", "a", "p"), ("b",) * 3]
     volume, _ = scans[0].read("exact")
     np.testing.assert_array_equal(volume.voxels, chest())
+
+
+def test_ct_rate_files_may_lie_side_by_side(ct_rate, tmp_path):
+    _, table, hu = ct_rate
+    flat = tmp_path / "flat"
+    save(flat / "train_1_b_1.nii.gz", hu)
+    scan = list_ct_rate(table, flat)[2]
+    np.testing.assert_array_equal(scan.read("exact")[0].voxels, hu)

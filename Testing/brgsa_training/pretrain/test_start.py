@@ -11,10 +11,11 @@ from transformers import BertConfig, BertForMaskedLM
 from brgsa.errors import SetupError, UsageError
 from brgsa.model import BrgSAModel, sine_position_table
 from brgsa_training.data.pairs import to_model_input
+from brgsa_training.pretrain.build import model_config
 from brgsa_training.pretrain.material import open_material
 from brgsa_training.pretrain.schedule import ScheduleConfig, rate_share
 from brgsa_training.pretrain.start import load_image, load_text, resized_position_table, start_from_data
-from brgsa_training.pretrain.trainer import Trainer, model_config
+from brgsa_training.pretrain.trainer import Trainer
 
 PREFIX = "gloria.img_encoder.model."
 
