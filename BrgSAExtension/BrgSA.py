@@ -63,7 +63,6 @@ def registerSampleData():
         fileNames="BrgSACTChest.nrrd",
         checksums="SHA256:4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e",
         nodeNames="CTChest",
-        loadFileType="VolumeFile",
     )
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="BrgSA",

@@ -5,11 +5,18 @@ signals connect by their signature as text, and an unknown attribute of a widget
 PySide6 classes these habits, so that code which would fail in Slicer fails here.
 """
 
+import ctypes
 import inspect
+import sys
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 _MODULES = (QtCore, QtGui, QtWidgets)
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 takes a reference from None at each call of a method without result (measured with sys.getrefcount);
+    # after some hundred thousand calls Python aborts. From 3.12 on None has no count. Give it enough for any test.
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 for _module in (*_MODULES, QtUiTools):
     # dir() and not vars(): PySide6 makes its classes when they are first asked for.

@@ -63,7 +63,6 @@ class App:
         self.shown = {}
         self.slots = []
         self.layout_manager = LayoutManager()
-        self._events = qt.QEventLoop()
 
     def mrmlScene(self):
         return slicer.mrmlScene
@@ -75,8 +74,7 @@ class App:
         return True
 
     def processEvents(self, *flags):
-        # not QApplication.processEvents, which in PySide6 6.12 takes one reference from None at each call
-        self._events.processEvents(qt.QEventLoop.AllEvents)
+        application.processEvents()
 
     def setOverrideCursor(self, cursor):
         qt.QApplication.setOverrideCursor(qt.QCursor(cursor))
