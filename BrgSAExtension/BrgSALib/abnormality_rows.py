@@ -12,6 +12,7 @@ from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.errors import BrgSAError
 
 PROMPT_SEPARATOR = " | "
+EDITED = " (edited)"  # ends the name of a list that is not as it was loaded, so that no table claims a preset it is not
 UNDO_STEPS = 100
 
 
@@ -62,12 +63,17 @@ class AbnormalityRows:
         return len(self.rows)
 
     @property
+    def preset(self) -> str:
+        """The name of the list that this one began as."""
+        return self.name.removesuffix(EDITED)
+
+    @property
     def can_undo(self) -> bool:
         return bool(self._past)
 
     def load(self, abnormalities: AbnormalityList) -> None:
         """Replace everything by a list."""
-        self._set(abnormalities.name, (Row.of(each.to_dict()) for each in abnormalities))
+        self._set((Row.of(each.to_dict()) for each in abnormalities), abnormalities.name)
 
     def add(self, names: Iterable[str], after: int | None = None) -> list[int]:
         """Insert a row for each name (or "NAME<tab>PROMPT") that is not there yet; return their positions."""
@@ -81,7 +87,7 @@ class AbnormalityRows:
                 new.append(Row(name, " ".join(prompt.split())))
         if new:
             start = len(self.rows) if after is None else after + 1
-            self._set(self.name, (*self.rows[:start], *new, *self.rows[start:]))
+            self._set((*self.rows[:start], *new, *self.rows[start:]))
             return list(range(start, start + len(new)))
         return []
 
@@ -93,13 +99,13 @@ class AbnormalityRows:
         """Remove rows."""
         gone = set(positions)
         if gone:
-            self._set(self.name, (row for n, row in enumerate(self.rows) if n not in gone))
+            self._set((row for n, row in enumerate(self.rows) if n not in gone))
 
     def duplicate(self, position: int) -> int:
         """Copy a row under a free name; return the copy's position."""
         row = self.rows[position]
         copy = replace(row, name=self._free_name(row.name), prompt=row.shown_prompt)
-        self._set(self.name, (*self.rows[: position + 1], copy, *self.rows[position + 1 :]))
+        self._set((*self.rows[: position + 1], copy, *self.rows[position + 1 :]))
         return position + 1
 
     def move(self, position: int, by: int) -> int:
@@ -108,7 +114,7 @@ class AbnormalityRows:
         if target != position:
             rows = list(self.rows)
             rows.insert(target, rows.pop(position))
-            self._set(self.name, rows)
+            self._set(rows)
         return target
 
     def edit(self, position: int, **values: Any) -> None:
@@ -117,12 +123,12 @@ class AbnormalityRows:
         if row.prompt == f"There is {row.name}":
             row = replace(row, prompt="")
         if row != self.rows[position]:
-            self._set(self.name, (*self.rows[:position], row, *self.rows[position + 1 :]))
+            self._set((*self.rows[:position], row, *self.rows[position + 1 :]))
 
     def switch(self, on: bool) -> None:
         """Switch every row on or off."""
         if any(row.on != on for row in self.rows):
-            self._set(self.name, (replace(row, on=on) for row in self.rows))
+            self._set(replace(row, on=on) for row in self.rows)
 
     def undo(self) -> None:
         """Take the last change back."""
@@ -183,7 +189,7 @@ class AbnormalityRows:
         candidates = (name if n == 1 else f"{name} {n}" for n in range(1, len(known) + 2))
         return next(each for each in candidates if each.casefold() not in known)
 
-    def _set(self, name: str, rows: Iterable[Row]) -> None:
+    def _set(self, rows: Iterable[Row], name: str | None = None) -> None:
         self._past = [*self._past[-UNDO_STEPS + 1 :], (self.name, self.rows)]
-        self.name, self.rows = name, tuple(rows)
+        self.name, self.rows = name or self.preset + EDITED, tuple(rows)
         self._changed()

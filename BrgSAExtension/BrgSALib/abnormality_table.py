@@ -68,7 +68,7 @@ class AbnormalityTable:
         self.rows.load_json(text)
         if not self.rows.rows:
             self.rows.load(AbnormalityList.preset(FIRST_PRESET))
-        index = self._ui.presetComboBox.findData(self.rows.name)
+        index = self._ui.presetComboBox.findData(self.rows.preset)
         if index >= 0:
             self._ui.presetComboBox.setCurrentIndex(index)
 
@@ -99,16 +99,19 @@ class AbnormalityTable:
         try:
             rows, wrong = self.rows.rows, self.rows.problems()
             self._table.rowCount = len(rows)
-            default, bad = qt.QBrush(qt.QColor(110, 110, 110)), qt.QBrush(qt.QColor(255, 221, 214))
+            # readable on light and dark themes
+            grey, pale, dark = (qt.QBrush(qt.QColor(*rgb)) for rgb in ((128, 128, 128), (255, 221, 214), (70, 20, 10)))
             for n, row in enumerate(rows):
                 on, name, prompt = (self._item(n, column) for column in (ON, NAME, PROMPT))
                 on.setCheckState(qt.Qt.Checked if row.on else qt.Qt.Unchecked)
                 name.setText(row.name)
                 prompt.setText(row.shown_prompt)
-                prompt.setForeground(qt.QBrush() if row.prompt else default)
                 for item in (on, name, prompt):
-                    item.setBackground(bad if n in wrong else qt.QBrush())
+                    item.setBackground(pale if n in wrong else qt.QBrush())
+                    item.setForeground(dark if n in wrong else qt.QBrush())
                     item.setToolTip(wrong.get(n, ""))
+                if not row.prompt and n not in wrong:
+                    prompt.setForeground(grey)
         finally:
             self._filling = False
         self.say()

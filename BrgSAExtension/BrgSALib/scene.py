@@ -142,7 +142,8 @@ def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> A
     ):
         table.SetAttribute(name, str(settings.get(key, "")))
     table.SetAttribute("BrgSA.Notice", result.get("notice") or "")
-    table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(result, ensure_ascii=True))
+    kept = {key: value for key, value in result.items() if key != "path"}  # that of a temporary copy
+    table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(kept, ensure_ascii=True))
     table.SetNodeReferenceID(INPUT_REFERENCE, volume.GetID())
     table.EndModify(modifying)
     _place_under_study(table, volume)

@@ -28,6 +28,16 @@ def test_a_list_comes_back_as_it_was_loaded():
         assert rows.to_list().abnormalities == AbnormalityList.preset(preset).abnormalities
 
 
+def test_a_list_that_was_changed_does_not_claim_to_be_the_preset(rows):
+    assert rows.to_list().name == "mine"
+    rows.edit(0, on=False)
+    rows.edit(1, on=False)
+    assert rows.to_list().name == "mine (edited)"
+    rows.undo()
+    rows.undo()
+    assert rows.to_list().name == "mine"
+
+
 def test_rows_switched_off_are_not_scored_but_kept(rows):
     rows.edit(1, on=False)
     assert rows.to_list().names == ("Emphysema", "Pleural effusion")
@@ -106,7 +116,7 @@ def test_a_scene_gives_back_rows_that_are_off_wrong_or_coded(rows):
     rows.edit(4, name="")
     again = AbnormalityRows()
     again.load_json(rows.to_json())
-    assert again.rows == rows.rows and again.name == "ct-rate-18" and not again.can_undo
+    assert again.rows == rows.rows and again.preset == "ct-rate-18" and not again.can_undo
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "{}", '{"name": 1, "rows": [3]}', '{"rows": [{"on": 1}]}', "[" * 9999])
