@@ -207,7 +207,15 @@ def test_saved_and_loaded_models_are_equal_bit_for_bit(tiny, io, tmp_path):
     assert again.config.patch_size == tiny.config.patch_size
     for name, tensor in tiny.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
-    assert torch.equal(again.embed_image(io["x_base"]), tiny.embed_image(io["x_base"]))
+    with torch.no_grad():
+        assert torch.equal(again.embed_image(io["x_base"]), tiny.embed_image(io["x_base"]))
+
+
+def test_the_class_token_is_the_same_when_the_last_block_skips_the_patches(tiny, io):
+    whole, patches = tiny.vision(io["x_big"])
+    alone, none = tiny.vision(io["x_big"], class_token_only=True)
+    assert_close(alone, whole, tolerance=1e-6)
+    assert patches.shape[1] == 27 and none.shape[1] == 0
 
 
 def test_checkpointed_blocks_give_the_same_gradients(parity, tiny, io):
