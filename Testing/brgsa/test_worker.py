@@ -295,6 +295,57 @@ def test_a_scan_is_scored_as_the_library_scores_it_and_edits_cost_only_texts(rea
     talk.end()
 
 
+def test_a_cancel_takes_effect_before_the_next_layer_and_leaves_no_hook():
+    from types import SimpleNamespace
+
+    import torch
+
+    from brgsa.worker import CancelledError, Channel, cancel_points
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    job = Job({"id": 1, "request": "score"}, Channel(io.StringIO()))
+    model[0].register_forward_hook(lambda *_: job.cancelled.set())
+    reached = []
+    model[1].register_forward_hook(lambda *_: reached.append(1))
+    with cancel_points(SimpleNamespace(model=model), job), pytest.raises(CancelledError):
+        model(torch.zeros(1, 2))
+    assert not reached
+    model(torch.zeros(1, 2))
+    assert reached
+
+
+def test_few_new_prompts_are_encoded_in_one_thread_and_many_in_all():
+    import torch
+
+    from brgsa.stub import StubScorer, StubWorker
+
+    threads, usual = [], torch.get_num_threads()
+
+    class Counting(StubScorer):
+        def score_embedding(self, *args, **options):
+            threads.append(torch.get_num_threads())
+            return super().score_embedding(*args, **options)
+
+    class Patched(StubWorker):
+        def _open_scorer(self, job):
+            self._scorer = (("stub",), Counting())
+            return self._scorer[1]
+
+    try:
+        torch.set_num_threads(2)
+        talk = Talk(Patched)
+        first = abnormalities(*NAMES)
+        many = abnormalities(*(f"finding number {n}" for n in range(9)))
+        talk.ask(id=1, request="score", scan="a", path="x", abnormalities=first)
+        talk.ask(id=2, request="rescore", scan="a", abnormalities=[*first, *abnormalities("Lung nodule")])
+        talk.ask(id=3, request="rescore", scan="a", abnormalities=many)
+        talk.ask(id=4, request="rescore", scan="a", abnormalities=many)
+        talk.end()
+        assert threads == [2, 1, 2, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
+
+
 @pytest.mark.parametrize(("free", "warned"), [(10e9, False), (2e9, True)])
 def test_too_little_memory_on_an_accelerator_is_announced_before_loading(monkeypatch, free, warned):
     import torch
