@@ -1,16 +1,20 @@
 """Embeddings kept on disk, so that a scan or a sentence is encoded once."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import logging
 import os
 import sys
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from brgsa.errors import BrgSAError
 from brgsa.files import atomic_path
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ class EmbeddingCache:
 
     def get(self, key: str) -> np.ndarray | None:
         """The vector stored under `key`, or None. A damaged file counts as none and is removed."""
+        import numpy as np  # here, because `brgsa doctor` asks for the folder where numpy may be missing
+
         path = self._path(key)
         try:
             vector = np.load(path, allow_pickle=False)
@@ -60,6 +66,8 @@ class EmbeddingCache:
 
     def put(self, key: str, vector: np.ndarray) -> None:
         """Store a vector under `key`."""
+        import numpy as np
+
         path = self._path(key)
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -38,6 +38,8 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         return code
     except BrgSAError as error:
         return _fail(program, str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        return _fail(program, _missing(error), SetupError.exit_code, debug)
     except KeyboardInterrupt:
         return _fail(program, "cancelled", CANCELLED_EXIT_CODE, debug)
     except MemoryError:
@@ -67,23 +69,17 @@ def _parser(
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in commands.items():
         if name == chosen:
-            try:
-                module = importlib.import_module(command.module)
-            except ModuleNotFoundError as error:
-                raise _missing(name, error) from error
-            getattr(module, command.add_parser)(subparsers)
+            getattr(importlib.import_module(command.module), command.add_parser)(subparsers)
         else:
             subparsers.add_parser(name, help=command.help)
     return parser
 
 
-def _missing(name: str, error: ModuleNotFoundError) -> SetupError:
+def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("brgsa", "brgsa_training"):
-        return SetupError(f"the command {name!r} is not in this installation ({error.name} is missing). Reinstall it.")
-    return SetupError(
-        f"the command {name!r} needs the package {package!r}. Install it: python -m pip install 'brgsa[training]'"
-    )
+        return f"{error.name} is missing from this installation. Install brgsa again."
+    return f"the Python package {package!r} is not installed. `brgsa doctor` says what is missing and how to get it."
 
 
 def _fail(program: str, message: str, exit_code: int, debug: bool) -> int:

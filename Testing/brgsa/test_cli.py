@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import brgsa as brgsa_package
 from brgsa.abnormalities import AbnormalityList
 from brgsa.cli import main
 
@@ -108,17 +109,25 @@ def test_doctor_reports_packages_device_memory_and_weights():
     assert text.returncode == 0 and "device in use" in text.stdout
 
 
-def test_doctor_says_how_to_install_what_is_missing(tmp_path):
-    """A Python whose path lacks a package, as a fresh 3D Slicer has it."""
-    code = (
-        "import importlib.util, sys\n"
-        "real = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'isal' else real(name, *rest)\n"
-        "from brgsa.cli import main\n"
-        "sys.exit(main(['doctor']))"
+def bare_python(*arguments):
+    """A Python that sees only the standard library and the extension's folder, as in a fresh 3D Slicer."""
+    folder = str(Path(brgsa_package.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "brgsa", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": folder},
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 4 and "pip install isal" in done.stdout
+
+
+def test_doctor_says_how_to_install_what_is_missing():
+    done = bare_python("doctor")
+    assert done.returncode == 4 and "pip install numpy torch transformers" in done.stdout
+    assert bare_python("abnormalities", "list").returncode == 0
+
+
+def test_a_command_whose_packages_are_missing_says_so(tmp_path):
+    assert_one_line_error(bare_python("score", "x.nii.gz", "--out", tmp_path), 4, "numpy", "brgsa doctor")
 
 
 @pytest.mark.parametrize(
