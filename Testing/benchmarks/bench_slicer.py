@@ -13,8 +13,8 @@ from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTING / "standin"))
-os.environ["BRGSA_CACHE"] = tempfile.mkdtemp(prefix="brgsa-bench-")
-os.environ["XDG_CONFIG_HOME"] = os.environ["BRGSA_CACHE"]
+PRIVATE = tempfile.TemporaryDirectory(prefix="brgsa-bench-")  # removed when the process ends
+os.environ["BRGSA_CACHE"] = os.environ["XDG_CONFIG_HOME"] = PRIVATE.name
 
 ROWS = []
 

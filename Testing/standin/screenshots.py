@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["BRGSA_CACHE"] = os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="brgsa-pictures-")
+PRIVATE = tempfile.TemporaryDirectory(prefix="brgsa-pictures-")  # removed when the process ends
+os.environ["BRGSA_CACHE"] = os.environ["XDG_CONFIG_HOME"] = PRIVATE.name
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import module_host
