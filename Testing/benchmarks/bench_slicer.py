@@ -124,14 +124,14 @@ def panel():
     host.logic.settings.precision = "fp32"
     start = []
 
-    def cancel_when_encoding():
-        if not start and "reprocessing" in host.status:
+    def cancel_early():
+        if not start and host.ui.progressBar.value > 100:  # the worker has it
             start.append(time.perf_counter())
             host.ui.scoreButton.click()
         return host.ui.scoreButton.text == "Score"
 
     host.ui.scoreButton.click()
-    host.pump(cancel_when_encoding)
+    host.pump(cancel_early)
     note("cancel until the worker is idle again", time.perf_counter() - start[0], 1.0, "s")
     pid = host.logic._session.client.process_id
     host.close()

@@ -3,6 +3,7 @@
 Made on the stand-in with the real worker, so the widgets are Qt's own; the slices beside the panel are drawn here.
 """
 
+# ruff: noqa: E402 (the environment comes before the application)
 import os
 import sys
 import tempfile
