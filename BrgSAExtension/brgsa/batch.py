@@ -92,12 +92,13 @@ class BatchResult:
         if not self.failures:
             return
         first = self.failures[0]
-        if len(self.failures) == 1 and not self.scores:
+        succeeded = self.done + self.resumed
+        if len(self.failures) == 1 and not succeeded:
             error = BrgSAError(first.reason)
             error.exit_code = first.code
             raise error
         raise CasesFailedError(
-            f"{len(self.failures)} of {len(self.scores) + len(self.failures)} cases failed, see failures.csv. "
+            f"{len(self.failures)} of {succeeded + len(self.failures)} cases failed, see failures.csv. "
             f"The first: {first.case}: {first.reason}"
         )
 
@@ -177,24 +178,27 @@ def score_cases(
 def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path) -> BatchResult:
     """Write `embeddings/CASE.npz` (image and image_from_bank, float32) for every case, and manifest.csv.
 
-    A case whose file is there and was made with these weights is not done again.
+    A case whose file is there, made with these weights from the scan as it is now, is not done again.
 
     Raises:
         BrgSAError: the folder cannot be written.
     """
     out = Path(out)
-    made_with = json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision])
-    known = {case.name: None for case in cases if _is_embedded(out, case, made_with)}
+    made_with = {
+        case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series, case.state()])
+        for case in cases
+    }
+    known = {case.name: None for case in cases if _is_embedded(out, case, made_with[case.name])}
     done, failures = dict(known), []
 
     def embed(case: Case, on_progress: Progress) -> None:
         embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=on_progress)
-        with atomic_path(_embedding_path(out, case)) as temporary:
+        with atomic_path(embedding_path(out, case)) as temporary:
             np.savez(
                 temporary,
                 image=embedding.image,
                 image_from_bank=embedding.image_from_bank,
-                made_with=np.array(made_with),
+                made_with=np.array(made_with[case.name]),
                 path=np.array(str(case.path.absolute())),
             )
         done[case.name] = None
@@ -203,7 +207,7 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path) -> Batch
         _each_case(cases, known, embed, failures)
     finally:
         rows = [
-            (case.name, str(case.path), _embedding_path(out, case).relative_to(out).as_posix())
+            (case.name, str(case.path), embedding_path(out, case).relative_to(out).as_posix())
             for case in cases
             if case.name in done
         ]
@@ -255,13 +259,14 @@ def _record_path(out: Path, case: Case) -> Path:
     return out / "cases" / case.name / "scores.json"
 
 
-def _embedding_path(out: Path, case: Case) -> Path:
+def embedding_path(out: Path, case: Case) -> Path:
+    """Where `embed_cases` writes the embedding of a case."""
     return out / "embeddings" / f"{case.name}.npz"
 
 
 def _is_embedded(out: Path, case: Case, made_with: str) -> bool:
     try:
-        with np.load(_embedding_path(out, case), allow_pickle=False) as stored:
+        with np.load(embedding_path(out, case), allow_pickle=False) as stored:
             return str(stored["made_with"]) == made_with and str(stored["path"]) == str(case.path.absolute())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return False

@@ -26,6 +26,18 @@ class Case:
     path: Path
     series: str | None = None
 
+    def state(self) -> str | None:
+        """A short text that changes when the file, or a file of the folder, does; None where there is none.
+
+        It stands for names, sizes and times of change: nothing is read.
+        """
+        try:
+            files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+            found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+        except OSError:
+            return None
+        return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
 
 def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
     """Expand inputs into cases, in the order of the inputs and of the paths within each; every scan comes once.

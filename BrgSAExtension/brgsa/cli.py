@@ -8,6 +8,8 @@ from brgsa.command_line import Command, run
 COMMANDS = {
     "score": Command("brgsa.commands.score", "score scans against a list of abnormalities"),
     "embed": Command("brgsa.commands.embed", "write the image embeddings of scans"),
+    "index": Command("brgsa.commands.index", "make or extend an index of scans for `brgsa similar`"),
+    "similar": Command("brgsa.commands.similar", "find similar scans in an index, by a scan or by words"),
     "check": Command("brgsa.commands.check", "check whether scans are fit to be scored"),
     "abnormalities": Command("brgsa.commands.abnormalities", "list, show and convert abnormality lists"),
     "weights": Command("brgsa.commands.weights", "list, verify, import and export weights"),

@@ -1,0 +1,116 @@
+"""`brgsa similar`: the scans of an index that are most like a scan or fit a text best."""
+
+import argparse
+import json
+import sys
+
+
+def add_parser(subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "similar",
+        help="find similar scans in an index, by a scan or by words",
+        description="Find the scans of an index that are most like SCAN, or that fit a text best.",
+    )
+    parser.add_argument("scan", nargs="?", metavar="SCAN", help="image file or DICOM folder")
+    parser.add_argument("--text", metavar="TEXT", help='words instead of a scan: "There is a pleural effusion"')
+    parser.add_argument("--index", required=True, metavar="INDEX", help="folder that `brgsa index` made")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="number of scans (default: %(default)s)")
+    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument(
+        "--weights", metavar="NAME|DIR", help="where the index's weights are (default: where they were)"
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="(default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search and print."""
+    from brgsa.errors import UsageError
+
+    if (arguments.scan is None) == (arguments.text is None):
+        raise UsageError('give either a SCAN or --text "WORDS", one of the two.')
+    if arguments.top < 1:
+        raise UsageError(f"--top {arguments.top} asks for no scan. Give a number from 1 on.")
+    if arguments.series and arguments.scan is None:
+        raise UsageError("--series goes with a SCAN.")
+    case = None if arguments.scan is None else _case(arguments)
+
+    from brgsa.similar import ScanIndex, hits_table, similar_to_scan, similar_to_text
+
+    index = ScanIndex.open(arguments.index)
+    scorer = _scorer(arguments, index)
+    left_out: list[int] = []
+    if case is None:
+        hits = similar_to_text(index, scorer, arguments.text, arguments.top)
+        query, kind, notes = {"text": arguments.text}, "final", scorer.tokenizer.warnings([arguments.text])
+    else:
+        hits, left_out = similar_to_scan(index, scorer, case, arguments.top)
+        query, kind, notes = {"scan": str(case.path)}, "direct", []
+    own = [index.cases[row].name for row in left_out]
+    notes += [f"the scan itself is in the index as {name} and was left out" for name in own]
+    if arguments.json:
+        content = {
+            "version": 1,
+            "query": query,
+            "index": str(index.folder.absolute()),
+            "scans": len(index),
+            "weights": scorer.weights.name,
+            "score": kind,
+            "left_out": own,
+            "notice": scorer.weights.notice,
+            "notes": notes,
+            "hits": [
+                {
+                    "rank": rank,
+                    "case": hit.case.name,
+                    "path": str(hit.case.path),
+                    "series": hit.case.series,
+                    "score": round(hit.score, 6),
+                    "missing": hit.missing,
+                }
+                for rank, hit in enumerate(hits, 1)
+            ],
+        }
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return 0
+    print(hits_table(hits))
+    for note in notes:
+        print(f"note: {note}")
+    if any(hit.missing for hit in hits):
+        print("note: missing scans are no longer where they were; run `brgsa index` on the place they moved to")
+    if scorer.weights.notice:
+        print(scorer.weights.notice)
+    return 0
+
+
+def _case(arguments: argparse.Namespace):
+    from brgsa.commands.score import cases_of
+    from brgsa.errors import UsageError
+
+    arguments.inputs = [arguments.scan]
+    cases = cases_of(arguments)
+    if len(cases) > 1:
+        raise UsageError(f"{arguments.scan} holds {len(cases)} scans. Give one of them, for example {cases[0].path}")
+    return cases[0]
+
+
+def _scorer(arguments: argparse.Namespace, index):
+    """Load the weights of the index, with the precision and fidelity that it was made with."""
+    from brgsa.errors import SetupError
+    from brgsa.scoring import Scorer
+    from brgsa.weights import open_weights
+
+    name = arguments.weights or index.about["weights"]
+    print(f"loading weights {name} ...", file=sys.stderr)
+    try:
+        weights = open_weights(name)
+    except SetupError as error:
+        if arguments.weights:
+            raise
+        raise SetupError(f"{error} They are those of {index.folder}; say where they are now with --weights.") from error
+    index.require_weights(weights.checksum, weights.name)
+    return Scorer.from_pretrained(
+        name, device=arguments.device, precision=index.about["precision"], fidelity=index.about["fidelity"]
+    )
