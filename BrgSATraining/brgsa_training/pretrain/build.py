@@ -10,7 +10,13 @@ from brgsa.model import BrgSAConfig, BrgSAModel
 from brgsa.weights import open_weights
 from brgsa_training.pretrain.material import Material
 from brgsa_training.pretrain.recipe import OptimizerConfig, Recipe
-from brgsa_training.pretrain.start import load_image, load_text, start_from_data, text_vocabulary_size
+from brgsa_training.pretrain.start import (
+    load_image,
+    load_text,
+    principal_patches,
+    start_from_data,
+    text_vocabulary_size,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,8 @@ def new_model(recipe: Recipe, material: Material) -> BrgSAModel:
         log.info("start.image: left out %d tensors of %s", len(left_out), start.image)
     if start.text:
         load_text(model, start.text)
+    if start.principal:
+        principal_patches(model.vision, material.train, start.principal)
     if start.data_dependent:
         start_from_data(model, material.train, start.data_dependent)
     return model

@@ -92,12 +92,14 @@ class StartConfig:
         weights: weights folder of a whole model of the same sizes.
         data_dependent: centre the patch embedding and bring both projections to unit spread on this many pairs; 0 not
             to. Small models trained from scratch leave the first plateau sooner with it.
+        principal: start the patch embedding with principal components of the patches of this many volumes; 0 not to.
     """
 
     image: str | None = None
     text: str | None = None
     weights: str | None = None
     data_dependent: int = 0
+    principal: int = 0
 
 
 @dataclass

@@ -151,6 +151,34 @@ def start_from_data(model: BrgSAModel, pairs: PairDataset, count: int) -> None:
 
 
 @torch.no_grad()
+def principal_patches(vision: VisionTransformer3D, pairs: PairDataset, count: int) -> None:
+    """Start the patch embedding with the principal components of patches less their mean at each place, whitened.
+
+    At random a linear map of a patch shows mostly how the body lies; so small things weigh as much from the first step.
+
+    Args:
+        count: volumes to take the components from; two or more per place are needed, hundreds are better.
+
+    Raises:
+        UsageError: patches have fewer voxels than the encoder is wide.
+    """
+    width, voxels = vision.patch_embedding.weight.shape
+    if voxels < width:
+        raise UsageError(f"start.principal needs patches of {width} voxels or more; these have {voxels}.")
+    total, squares, seen = 0, 0, 0
+    for _, volume in _first_batches(pairs, count):
+        patches = vision.patches(volume)  # (B, P, voxels)
+        total, seen = total + patches.sum(0), seen + len(patches)
+        squares = squares + patches.flatten(0, 1).T @ patches.flatten(0, 1)
+    covariance = (squares / seen - total.T @ total / seen**2) / len(total)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = values[-width:].clamp_min(1e-6), vectors[:, -width:]
+    vectors *= vectors.sum(0).sign()  # an eigenvector has no sign of its own
+    vision.patch_embedding.weight.copy_((vectors / values.sqrt()).T)
+    vision.patch_embedding.bias.zero_()
+
+
+@torch.no_grad()
 def centre_patches(vision: VisionTransformer3D, pairs: PairDataset, count: int) -> None:
     """Put the mean patch at every place of `count` volumes into the position table, see `start_from_data`."""
     if vision.grid(pairs.shape) != vision.position_grid:

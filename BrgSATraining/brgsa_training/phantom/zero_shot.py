@@ -1,0 +1,66 @@
+"""Zero-shot scores of phantoms: every volume of an array against one prompt per abnormality, as `brgsa score` does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from brgsa.model import BrgSAModel, cosines
+from brgsa.prompts import PromptTokenizer
+from brgsa_training.data.pairs import Volumes, to_model_input
+from brgsa_training.evaluate.delong import delong, delong_interval
+from brgsa_training.phantom.prevalence import prevalences
+
+STRONGEST = 5
+
+
+def prompts() -> list[str]:
+    """One prompt per abnormality, in the order of the prevalence table."""
+    return [f"There is {row.name}" for row in prevalences()]
+
+
+@torch.inference_mode()
+def zero_shot_scores(
+    model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, texts: Sequence[str], batch_size: int = 50
+) -> np.ndarray:
+    """Score `final` (docs/method.md a.4) of every volume and text, (N, len(texts)) float32, in order of the cases."""
+    training = model.training
+    model.eval()
+    ids, mask = tokenizer.encode(texts)
+    text = model.embed_text(torch.from_numpy(ids), torch.from_numpy(mask))
+    cases, rows = list(volumes.cases), []
+    for at in tqdm(range(0, len(cases), batch_size), desc="score", unit="batch", leave=False):
+        voxels = torch.from_numpy(np.stack([volumes.volume(case) for case in cases[at : at + batch_size]]))[:, None]
+        image = model.embed_image(to_model_input(voxels, volumes.plan, volumes.slope, volumes.intercept))
+        rows.append((cosines(image, text) + cosines(model.bank(image), text)) / 2)
+    model.train(training)
+    return torch.cat(rows).numpy()
+
+
+def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """AUROC of every column of scores (N, A) with labels (N, A); NaN where one class has fewer than two cases."""
+    return np.array([delong(column[None], truth)[0][0] for column, truth in zip(scores.T, labels.T, strict=True)])
+
+
+def auroc_table(scores: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Lines of a Markdown table: abnormality, group, prevalence, AUROC with its 95 % interval (DeLong)."""
+    lines = ["| abnormality | group | positives | prevalence | AUROC | 95 % interval |", "|---|---|---|---|---|---|"]
+    for row, column, truth in zip(prevalences(), scores.T, labels.T, strict=True):
+        low, high = delong_interval(column, truth)
+        auroc = delong(column[None], truth)[0][0]
+        lines.append(
+            f"| {row.name} | {row.group} | {int(truth.sum())} | {truth.mean():.1%} | {auroc:.3f} "
+            f"| {low:.3f} to {high:.3f} |"
+        )
+    return lines
+
+
+def auroc_summary(scores: np.ndarray, labels: np.ndarray) -> str:
+    """One line: the mean over all abnormalities, and over those that are ranked best."""
+    values = aurocs(scores, labels)
+    known = np.sort(values[~np.isnan(values)])
+    return (
+        f"Macro AUROC over {len(known)} abnormalities: {known.mean():.3f}. "
+        f"Mean of the {STRONGEST} strongest: {known[-STRONGEST:].mean():.3f}."
+    )

@@ -1,0 +1,130 @@
+"""Demonstration weights through the real command, with a model and data so small that it takes seconds."""
+
+import csv
+
+import numpy as np
+import pytest
+import yaml
+
+from brgsa.errors import UsageError
+from brgsa.prompts import PromptTokenizer, clean
+from brgsa.scoring import Scorer
+from brgsa.weights import file_sha256, open_weights, verify
+from brgsa_training.cli import main
+from brgsa_training.phantom.demonstration import (
+    DemonstrationRecipe,
+    PhantomConfig,
+    phantom_studies,
+    phantom_volumes,
+)
+from brgsa_training.phantom.phantom import make_report
+from brgsa_training.phantom.prevalence import labels
+from brgsa_training.phantom.vocabulary import word_pieces
+from brgsa_training.phantom.zero_shot import auroc_summary, prompts, zero_shot_scores
+from brgsa_training.pretrain.recipe import recipe_path
+
+SMALL = {
+    "phantoms": {"train": 24, "validation": 30, "test": 40},
+    "model": {"patch_size": [16, 16, 16], "position_grid": [4, 3, 4], "vision_width": 24, "vision_depth": 1,
+              "vision_heads": 2, "vision_mlp_size": 48, "embedding_size": 16, "bank_size": 20},
+    "start": {"data_dependent": 16, "principal": 0},
+    "training": {"batch_size": 8, "steps": 4, "validate_every": 2, "save_every": 4},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    recipe = yaml.safe_load(recipe_path("phantom").read_text(encoding="utf-8"))
+    for section, values in SMALL.items():
+        recipe[section] |= values
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "out"
+    assert main(["phantom", "train-demo", "--out", str(out), "--recipe", str(recipe_file), "--workers", "1"]) == 0
+    return out
+
+
+def test_the_command_makes_weights_that_say_what_they_are(run):
+    weights = open_weights(run / "weights")
+    assert verify(weights.folder, fresh=True) == []
+    assert weights.trained and weights.notice.startswith("demonstration: ")
+    card = (weights.folder / "README.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in card for name in labels())
+    assert "40 fresh phantoms" in card and "seed 0" in card
+    with (run / "auroc.csv").open(encoding="utf-8") as file:
+        assert [row["abnormality"] for row in csv.DictReader(file)] == list(labels())
+
+
+def test_the_table_agrees_with_the_scorer(run, tmp_path):
+    from brgsa.abnormalities import AbnormalityList
+
+    assert main(["phantom", "generate", "--count", "2", "--out", str(tmp_path / "ct"), "--workers", "1"]) == 0
+    scorer = Scorer.from_pretrained(run / "weights", device="cpu", precision="fp32", cache=False)
+    config = PhantomConfig()
+    scores = zero_shot_scores(scorer.model, scorer.tokenizer, phantom_volumes(range(2), config), prompts())
+    for number, path in enumerate(sorted((tmp_path / "ct" / "volumes").glob("*.nii.gz"))):
+        rows = scorer.score(path, AbnormalityList.from_names(labels())).scores
+        # training reads HU in 8 bits, the scorer whole numbers
+        assert [row.score for row in rows] == pytest.approx(scores[number].tolist(), abs=5e-3)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, recipe_file, tmp_path):
+    digests = [file_sha256(run / "weights" / "model.safetensors")]
+    for seed in ("0", "1"):
+        out = tmp_path / seed
+        options = ["--recipe", str(recipe_file), "--workers", "2", "--seed", seed]
+        assert main(["phantom", "train-demo", "--out", str(out), *options]) == 0
+        digests.append(file_sha256(out / "weights" / "model.safetensors"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_folder_in_use_and_an_unknown_recipe_are_refused_in_one_line(run, capsys):
+    assert main(["phantom", "train-demo", "--out", str(run)]) == UsageError.exit_code
+    assert main(["phantom", "train-demo", "--out", str(run / "new"), "--recipe", "nosuch"]) == UsageError.exit_code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and "not empty" in lines[0] and "phantom-quick" in lines[1]
+
+
+def test_no_patient_serves_two_purposes():
+    groups = PhantomConfig(train=200_000, validation=200_000, test=200_000).seeds()
+    assert sum(map(len, groups)) == len(set().union(*groups))
+
+
+def test_any_english_prompt_can_be_tokenized(tmp_path):
+    pieces = word_pieces(["There is a Nodule.", "It measures 12 mm."])
+    assert len(pieces) == len(set(pieces)) and "nodule" in pieces and "12" not in pieces
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+    tokenizer = PromptTokenizer(tmp_path / "vocab.txt", 97)
+    ids, _ = tokenizer.encode(["there is quixotic zebrawood 42"])
+    assert tokenizer.unknown_id not in ids
+
+
+def test_captions_are_the_summary_and_as_many_affirming_sentences_as_asked_for():
+    for seed in range(20):
+        present, report = make_report(seed)
+        alone, more = (phantom_studies([seed], PhantomConfig(report_sentences=n))[0].sentences for n in (0, 2))
+        if present:
+            assert list(alone) == [f"there is {name.lower()}" for name in present]
+            assert more[: len(alone)] == alone and len(alone) < len(more) <= len(alone) + 2
+            affirming = {clean(sentence) for sentence in report.positive}
+            assert set(more[len(alone) :]) <= affirming
+
+
+def test_the_summary_line_counts_only_what_can_be_measured():
+    scores = np.array([[0.1, 0.5], [0.2, 0.1], [0.8, 0.2], [0.9, 0.3]])
+    truth = np.array([[0, 0], [0, 0], [1, 0], [1, 0]])
+    assert auroc_summary(scores, truth).startswith("Macro AUROC over 1 abnormalities: 1.000.")
+
+
+def test_the_recipes_that_come_with_the_repository_can_be_read():
+    from brgsa_training.pretrain.command import parse
+
+    for name in ("phantom", "phantom-quick"):
+        recipe = parse(["--config", name], DemonstrationRecipe)[0]
+        assert recipe.weights.notice.startswith("demonstration")
