@@ -13,13 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from brgsa.abnormalities import Abnormality
-from brgsa.worker import Job, Worker, protocol_streams
+from brgsa.protocol import NOT_AVAILABLE
+from brgsa.worker import Job, RefusedError, Worker, protocol_streams
 
 NOTICE = "stub: the scores are made up"
 
 
 class StubScorer:
     """Has of `brgsa.scoring.Scorer` what the worker uses."""
+
+    def prepare(self, path: str | os.PathLike, *, on_progress) -> str | os.PathLike:
+        """Return the path: nothing is read."""
+        return path
 
     def embed(self, path: str | os.PathLike, *, case: str, on_progress) -> str:
         """Report some progress; return the case's name, which is all that is kept of a scan."""
@@ -57,6 +62,10 @@ class StubWorker(Worker):
 
     def _check(self, job: Job) -> Mapping[str, Any]:
         return {"findings": []}
+
+    def _heatmap(self, job: Job) -> Mapping[str, Any]:
+        self._warm(job)
+        raise RefusedError(NOT_AVAILABLE, "heat maps are not available from the stub.")
 
     def _weights_info(self, job: Job) -> Mapping[str, Any]:
         return {"weights": {"name": "phantom", "checksum": "stub"}, "licence": ""}
