@@ -39,8 +39,27 @@ SCORES_VERSION = 1
 Progress = Callable[[float, str], None]
 
 
-def _silent(fraction: float, stage: str) -> None:
+def silent(fraction: float, stage: str) -> None:
     """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan as it goes into the encoder, and the scan itself.
+
+    Attributes:
+        volume: the scan.
+        hu: HU on the model's grid, float32 (X, Y, Z), see `brgsa.preprocess.to_grid`.
+        grid: how the model's grid lies in the scan.
+        findings: what the input checks say.
+        seconds: time of each stage.
+    """
+
+    volume: CTVolume
+    hu: np.ndarray
+    grid: ModelGrid
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,7 +233,7 @@ class Scorer:
         kind: str = "final",
         case: str | None = None,
         series: str | None = None,
-        on_progress: Progress = _silent,
+        on_progress: Progress = silent,
     ) -> ScanScores:
         """Score one scan.
 
@@ -239,16 +258,41 @@ class Scorer:
 
     def embed(
         self,
-        ct: str | os.PathLike | CTVolume,
+        ct: str | os.PathLike | CTVolume | PreparedScan,
         *,
         case: str | None = None,
         series: str | None = None,
-        on_progress: Progress = _silent,
+        on_progress: Progress = silent,
     ) -> ScanEmbedding:
-        """Read, check, preprocess and encode one scan. The last scan's embedding is kept and used again."""
-        key = None if isinstance(ct, CTVolume) else (_identity(Path(ct)), series)
+        """Read, check, preprocess and encode one scan. The last file's embedding is kept and used again."""
+        key = None if isinstance(ct, CTVolume | PreparedScan) else (_identity(Path(ct)), series)
         if key is not None and self._last is not None and self._last[0] == key:
             return self._last[1]
+        scan = ct if isinstance(ct, PreparedScan) else self.prepare(ct, series=series, on_progress=on_progress)
+        clock = _Stopwatch()
+        on_progress(0.10, "encoding the scan")
+        image = self._embed_grid(to_input(scan.hu, self.weights.plan), on_progress)
+        clock.lap("encode")
+        with torch.inference_mode():
+            from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
+        source = scan.volume.source
+        embedding = ScanEmbedding(
+            case=case or _case_name(source.path),
+            image=image,
+            image_from_bank=from_bank,
+            grid=scan.grid,
+            findings=scan.findings,
+            source=source,
+            seconds={**scan.seconds, **clock.seconds},
+        )
+        if key is not None:
+            self._last = (key, embedding)
+        return embedding
+
+    def prepare(
+        self, ct: str | os.PathLike | CTVolume, *, series: str | None = None, on_progress: Progress = silent
+    ) -> PreparedScan:
+        """Read, check and preprocess one scan: what `embed` starts with and `brgsa.heatmap` needs again."""
         clock = _Stopwatch()
         on_progress(0.0, "reading")
         volume = ct if isinstance(ct, CTVolume) else read_ct(ct, series)
@@ -259,17 +303,7 @@ class Scorer:
         on_progress(0.08, "preprocessing")
         hu, grid = to_grid(volume, self.weights.plan, self.fidelity)
         clock.lap("preprocess")
-        on_progress(0.10, "encoding the scan")
-        image = self._embed_grid(to_input(hu, self.weights.plan), on_progress)
-        clock.lap("encode")
-        with torch.inference_mode():
-            from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
-        embedding = ScanEmbedding(
-            case or _case_name(volume.source.path), image, from_bank, grid, findings, volume.source, clock.seconds
-        )
-        if key is not None:
-            self._last = (key, embedding)
-        return embedding
+        return PreparedScan(volume, hu, grid, findings, clock.seconds)
 
     def score_embedding(
         self, embedding: ScanEmbedding, abnormalities: AbnormalityList, *, prompts: str = "single", kind: str = "final"

@@ -28,14 +28,13 @@ from brgsa.protocol import (
     ERROR_CODES,
     MEMORY_SUGGESTIONS,
     NO_SCAN,
-    NOT_AVAILABLE,
     PROTOCOL_VERSION,
     UNEXPECTED,
 )
 
 if TYPE_CHECKING:
     from brgsa.abnormalities import Abnormality, AbnormalityList
-    from brgsa.scoring import ScanEmbedding, ScanScores, Scorer
+    from brgsa.scoring import PreparedScan, ScanEmbedding, ScanScores, Scorer
 
 # Memory that scoring takes, in multiples of the size of the weights: 3.5 GB for the 0.8 GB of the released model's size
 # (`brgsa.doctor`).
@@ -140,7 +139,7 @@ class Worker:
         self._jobs: dict[Any, Job] = {}
         self._finished = threading.Event()
         self._scorer: tuple[tuple[str, ...], Scorer] | None = None
-        self._scan: tuple[str, ScanEmbedding] | None = None
+        self._scan: tuple[str, PreparedScan, ScanEmbedding] | None = None
         self._scored: set[Abnormality] = set()
         self._handlers: dict[str, Callable[[Job], Mapping[str, Any]]] = {
             "doctor": self._doctor,
@@ -253,14 +252,15 @@ class Worker:
             job.progress(0.3 + 0.65 * fraction, stage)
 
         with cancel_points(scorer, job):
-            embedding = scorer.embed(path, case=job.text("case", "scan"), on_progress=progress)
+            prepared = scorer.prepare(path, on_progress=progress)
+        embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
         job.progress(0.95, "comparing with the prompts")
         scores = scorer.score_embedding(embedding, abnormalities, **options)
-        self._scan, self._scored = (scan, embedding), set(abnormalities)
+        self._scan, self._scored = (scan, prepared, embedding), set(abnormalities)
         return _result(scan, scores)
 
     def _rescore(self, job: Job) -> Mapping[str, Any]:
-        scan, embedding, scorer = self._warm(job)
+        scan, _, embedding, scorer = self._warm(job)
         options = {"prompts": job.text("prompts", "single"), "kind": job.text("kind", "final")}
         abnormalities = _abnormalities(job)
         new = {each for each in abnormalities if each not in self._scored}
@@ -270,15 +270,27 @@ class Worker:
         return _result(scan, scores)
 
     def _heatmap(self, job: Job) -> Mapping[str, Any]:
-        self._warm(job)
-        raise RefusedError(NOT_AVAILABLE, "heat maps are not available in this version.")
+        _, prepared, _, scorer = self._warm(job)
+        path, method = job.text("path"), job.text("method", "rollout")
+        abnormality = _abnormality(job.values.get("abnormality"))
+        from brgsa.heatmap import heatmaps
+        from brgsa.heatmap_file import save_heatmap
 
-    def _warm(self, job: Job) -> tuple[str, ScanEmbedding, Scorer]:
-        """The embedding that is in memory, if it is of the scan that the request means."""
+        def progress(fraction: float, stage: str) -> None:
+            job.progress(0.95 * fraction, stage)
+
+        (heat,) = heatmaps(scorer, prepared, [abnormality], method, progress)
+        job.progress(0.95, "writing the heat map")
+        save_heatmap(path, heat.volume, prepared.volume)
+        x, y, z = heat.maximum_lps
+        return {"path": path, "maximum": [-x, -y, z], "method": method}
+
+    def _warm(self, job: Job) -> tuple[str, PreparedScan, ScanEmbedding, Scorer]:
+        """The scan that is in memory, if it is the one that the request means."""
         scan = job.text("scan")
         if self._scan is None or self._scorer is None or self._scan[0] != scan:
             raise RefusedError(NO_SCAN, "this scan is not in memory. Score it first.")
-        return scan, self._scan[1], self._scorer[1]
+        return *self._scan, self._scorer[1]
 
     def _open_scorer(self, job: Job) -> Scorer:
         """The scorer with the request's weights and options: the one in memory, or a new one."""
@@ -371,13 +383,20 @@ class Worker:
 
 def _abnormalities(job: Job) -> AbnormalityList:
     """The list of a request: `abnormalities` holds dicts as the JSON format of abnormality lists has them."""
-    from brgsa.abnormalities import Abnormality, AbnormalityList
+    from brgsa.abnormalities import AbnormalityList
 
     rows = job.values.get("abnormalities")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f'the request "{job.name}" needs "abnormalities" as a list of objects')
+    return AbnormalityList(job.text("list", "custom"), tuple(map(_abnormality, rows)))
+
+
+def _abnormality(row: Any) -> Abnormality:
+    """One abnormality of a request."""
+    from brgsa.abnormalities import Abnormality
+
     try:
-        return AbnormalityList(job.text("list", "custom"), tuple(Abnormality(**row) for row in rows))
+        return Abnormality(**row)
     except TypeError as error:
         raise UsageError(f"an abnormality cannot be used: {first_line(error)}") from error
 

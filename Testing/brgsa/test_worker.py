@@ -131,6 +131,33 @@ def test_a_request_that_cannot_be_served_gets_one_line_that_says_why(talk, reque
     assert message["code"] in ("usage", "input", "setup", "no-scan")
 
 
+def test_a_heat_map_lies_on_the_scan_after_its_file_is_gone(talk, torso_path, tmp_path):
+    import SimpleITK
+
+    copy = tmp_path / "scan.nii.gz"
+    copy.write_bytes(torso_path.read_bytes())
+    rows = [{"name": name} for name in NAMES]
+    talk.ask(id=1, request="score", path=str(copy), scan="1", abnormalities=rows)
+    copy.unlink()
+    for number, method in enumerate(("rollout", "similarity"), start=2):
+        path = tmp_path / f"{method}.nrrd"
+        message, stages = talk.ask(
+            id=number, request="heatmap", scan="1", abnormality=rows[1], path=str(path), method=method
+        )
+        assert message["event"] == "result" and "encoding the scan" in stages, message
+        heat, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage(str(torso_path))
+        assert heat.GetSize() == scan.GetSize() and heat.GetDirection() == pytest.approx(scan.GetDirection())
+        x, y, z = message["maximum"]
+        assert heat.GetPixel(*heat.TransformPhysicalPointToIndex((-x, -y, z))) == 1
+
+
+def test_a_heat_map_request_without_an_abnormality_is_refused_in_one_line(talk, torso_path, tmp_path):
+    talk.ask(id=1, request="score", path=str(torso_path), scan="1", abnormalities=[{"name": "Emphysema"}])
+    message, _ = talk.ask(id=2, request="heatmap", scan="1", path=str(tmp_path / "heat.nrrd"))
+    assert message["code"] == "usage" and "\n" not in message["message"]
+    assert not list(tmp_path.iterdir())
+
+
 class Failing(Worker):
     """Raises what the request's path names."""
 
