@@ -253,7 +253,7 @@ class Worker:
 
         with cancel_points(scorer, job):
             prepared = scorer.prepare(path, on_progress=progress)
-        embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
+            embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
         job.progress(0.95, "comparing with the prompts")
         scores = scorer.score_embedding(embedding, abnormalities, **options)
         self._scan, self._scored = (scan, prepared, embedding), set(abnormalities)

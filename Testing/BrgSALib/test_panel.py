@@ -615,6 +615,11 @@ def test_a_real_scan_goes_from_file_to_scores_with_the_shipped_weights(empty_sce
     ours = scene.read_result(host.parameters.resultTable)["scores"]
     assert [row["name"] for row in ours] == [row.name for row in direct.scores]
     assert [row["score"] for row in ours] == pytest.approx([row.score for row in direct.scores], abs=1e-5)
+    host.ui.resultTable.cellDoubleClicked.emit(0, 0)
+    host.pump(lambda: host.parameters.heatmap is not None)
+    heat = slicer.util.arrayFromVolume(host.parameters.heatmap)
+    assert heat.shape == slicer.util.arrayFromVolume(host.parameters.inputVolume).shape
+    assert heat.min() >= 0 and heat.max() == pytest.approx(1)
     started = time.monotonic()
     host.ui.abnormalityTable.item(0, 2).setText("a central venous catheter")
     host.pump(lambda: "Scores updated" in host.status)

@@ -341,6 +341,29 @@ def test_a_cancel_takes_effect_before_the_next_layer_and_leaves_no_hook():
     assert reached
 
 
+def test_a_cancel_stops_the_encoding_between_two_layers():
+    import torch
+
+    from brgsa.stub import StubScorer, StubWorker
+
+    class Scorer(StubScorer):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+
+        def embed(self, prepared, *, case, on_progress):
+            self.model[0].register_forward_hook(lambda *_: talk.worker._jobs[1].cancelled.set())
+            self.model[1].register_forward_hook(lambda *_: pytest.fail("the next layer was reached"))
+            self.model(torch.zeros(1, 2))
+
+    class Encoding(StubWorker):
+        def _open_scorer(self, job):
+            return Scorer()
+
+    talk = Talk(Encoding)
+    message, _ = talk.ask(id=1, request="score", scan="a", path="x", abnormalities=abnormalities(*NAMES))
+    assert message["code"] == "cancelled"
+    talk.end()
+
+
 def test_few_new_prompts_are_encoded_in_one_thread_and_many_in_all():
     import torch
 
