@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from brgsa.dicom_header import folder_files, is_dicom, read_header
-from brgsa.errors import InputError
+from brgsa.errors import InputError, UsageError
 from brgsa.stored import EXTENSIONS, file_format, unreadable
 
 _LONGEST_NAME = 80
@@ -57,6 +57,19 @@ def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
         for case in _expand(Path(given)):
             found.setdefault((case.path.absolute(), case.series), case)
     return _with_unique_names(list(found.values()))
+
+
+def find_case(given: str | os.PathLike, series: str | None = None) -> Case:
+    """The one scan that an input stands for; `series` is the UID of the DICOM series to read.
+
+    Raises:
+        InputError: as `find_cases`.
+        UsageError: the input stands for several scans.
+    """
+    cases = find_cases([given])
+    if len(cases) > 1:
+        raise UsageError(f"{given} holds {len(cases)} scans. Give one of them, for example {cases[0].path}")
+    return replace(cases[0], series=series or cases[0].series)
 
 
 def safe_name(text: str) -> str:

@@ -73,10 +73,10 @@ def index_cases(
     old = ScanIndex.open(folder) if (folder / INDEX).exists() else None
     if old:
         _require_same_settings(old, scorer)
-    known = {_key(case): row for row, case in enumerate(old.cases)} if old else {}
+    known = {(path, series or None): row for row, (_, path, series, _) in enumerate(old.scans)} if old else {}
     cases = [replace(case, path=absolute(case.path)) for case in cases]
     states = {_key(case): case.state() or "" for case in cases}
-    same = {key for key in states if key in known and states[key] and old.states[known[key]] == states[key]}
+    same = {key for key in states if key in known and states[key] and old.scans[known[key]][3] == states[key]}
     todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
 
     batch = embed_cases(scorer, todo, folder / UNFINISHED)
@@ -87,7 +87,7 @@ def index_cases(
 
     old_keys = list(known)
     kept = [row for row, key in enumerate(old_keys) if key in same or not states.get(key)]
-    gone = [row for row in kept if old_keys[row] not in same and not old.cases[row].path.exists()]
+    gone = [row for row in kept if old_keys[row] not in same and not old.case(row).path.exists()]
     moved = _moved(old, gone, folder / UNFINISHED, new) if gone and new else []
     vanished = [row for row in gone if row not in set(moved)]
     dropped = {*moved, *(vanished if remove_vanished else ())}
@@ -98,8 +98,8 @@ def index_cases(
         added=sum(_key(case) not in known for case in new),
         changed=sum(_key(case) in known for case in new),
         unchanged=len(same),
-        moved=tuple(old.cases[row].path for row in moved),
-        vanished=tuple(old.cases[row] for row in vanished),
+        moved=tuple(old.case(row).path for row in moved),
+        vanished=tuple(old.case(row) for row in vanished),
         batch=batch,
     )
     if result.scans and (new or old is None or len(kept) < len(old)):
@@ -111,22 +111,20 @@ def index_cases(
 
 
 def write_index(
-    folder: Path, about: dict, scans: Sequence[tuple[Case, str]], rows: Iterable[tuple[np.ndarray, np.ndarray]]
+    folder: Path, about: dict, scans: Sequence[tuple[str, str, str, str]], rows: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> None:
     """Write a new data folder and make it the index's.
 
     Args:
         about: for index.json; `version`, `data` and `scans` are added.
-        scans: cases with absolute paths and their states.
+        scans: as `ScanIndex.scans`.
         rows: parts of the two matrices, direct and final, each (n, E) float32, in the order of the scans.
     """
     numbers = [int(path.name[5:]) for path in folder.glob("data-*") if re.fullmatch(r"data-\d+", path.name)]
     data = folder / f"data-{max(numbers, default=0) + 1:05d}"
     shape = (len(scans), about["embedding_size"])
     with atomic_folder(data) as temporary, contextlib.ExitStack() as stack:
-        write_csv(
-            temporary / SCANS, COLUMNS, ((case.name, case.path, case.series or "", state) for case, state in scans)
-        )
+        write_csv(temporary / SCANS, COLUMNS, scans)
         files = [stack.enter_context(_matrix_file(temporary / f"{kind}.npy", shape)) for kind in KINDS]
         for parts in rows:
             for file, part in zip(files, parts, strict=True):
@@ -173,7 +171,8 @@ def _write(
         "precision": scorer.precision,
         "embedding_size": scorer.model.config.embedding_size,
     }
-    scans = [(old.cases[row], old.states[row]) for row in kept] + [(case, states[_key(case)]) for case in new]
+    scans = [old.scans[row] for row in kept]
+    scans += [(case.name, str(case.path), case.series or "", states[_key(case)]) for case in new]
     write_index(folder, about, scans, rows())
 
 
@@ -205,11 +204,11 @@ def _key(case: Case) -> tuple[str, str | None]:
 
 def _with_new_names(cases: Sequence[Case], old: ScanIndex | None, known: dict) -> list[Case]:
     """Keep the names of scans that are in the index; others that would repeat one get a short hash of their path."""
-    taken = {case.name.casefold() for case in old.cases} if old else set()
+    taken = {name.casefold() for name, *_ in old.scans} if old else set()
     named = []
     for case in cases:
         if _key(case) in known:
-            case = replace(case, name=old.cases[known[_key(case)]].name)
+            case = replace(case, name=old.case(known[_key(case)]).name)
         elif case.name.casefold() in taken:
             key = "\n".join(map(str, _key(case))).encode("utf-8", "surrogateescape")
             case = replace(case, name=f"{case.name}-{hashlib.sha256(key).hexdigest()[:8]}")

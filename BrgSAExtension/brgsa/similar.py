@@ -64,19 +64,22 @@ class ScanIndex:
 
     Attributes:
         about: content of index.json.
-        cases: the scans, paths absolute.
-        states: `Case.state()` of each when it was embedded.
+        scans: (case name, absolute path, series or "", `Case.state()` when it was embedded) of each.
         matrices: (N, E) float32 by kind, "direct" and "final".
     """
 
     folder: Path
     about: dict[str, Any]
-    cases: tuple[Case, ...]
-    states: tuple[str, ...]
+    scans: Sequence[tuple[str, str, str, str]]
     matrices: dict[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.cases)
+        return len(self.scans)
+
+    def case(self, row: int) -> Case:
+        """The scan of a row."""
+        name, path, series, _ = self.scans[row]
+        return Case(name, Path(path), series or None)
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "ScanIndex":
@@ -90,7 +93,7 @@ class ScanIndex:
         try:
             size, width = int(about["scans"]), int(about["embedding_size"])
             data = folder / str(about["data"])
-            cases, states = _read_scans(data / SCANS)
+            scans = _read_scans(data / SCANS)
             matrices = {kind: np.load(data / f"{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in KINDS}
         except FileNotFoundError as error:
             raise _damaged(folder, f"{error.filename} is missing") from error
@@ -99,13 +102,13 @@ class ScanIndex:
             raise _damaged(folder, reason) from error
         if size < 1:
             raise InputError(f"{folder}: the index holds no scans. Add some: brgsa index SCANS --out {folder}")
-        if len(cases) != size:
-            raise _damaged(folder, f"{data / SCANS} has {len(cases)} scans, {INDEX} says {size}")
+        if len(scans) != size:
+            raise _damaged(folder, f"{data / SCANS} has {len(scans)} scans, {INDEX} says {size}")
         for kind, matrix in matrices.items():
             if matrix.shape != (size, width) or matrix.dtype != np.float32:
                 found = f"{matrix.dtype} {matrix.shape}"
                 raise _damaged(folder, f"{data / kind}.npy is {found}, {INDEX} says float32 {(size, width)}")
-        return cls(folder, about, cases, states, matrices)
+        return cls(folder, about, scans, matrices)
 
     def require_weights(self, checksum: str, name: str) -> None:
         """Refuse a query that was embedded with other weights.
@@ -122,11 +125,11 @@ class ScanIndex:
 
     def rows_of(self, case: Case) -> list[int]:
         """The rows that are the very file or folder of `case`."""
-        paths = {absolute(case.path), case.path.resolve()}
+        paths = {str(absolute(case.path)), str(case.path.resolve())}
         return [
             row
-            for row, known in enumerate(self.cases)
-            if known.path in paths and (known.series == case.series or not (known.series and case.series))
+            for row, (_, path, series, _) in enumerate(self.scans)
+            if path in paths and (series == case.series or not (series and case.series))
         ]
 
     def nearest(self, kind: str, vector: np.ndarray, top: int, leave_out: Collection[int] = ()) -> list[Hit]:
@@ -164,7 +167,7 @@ class ScanIndex:
                 for part in np.split(rows, range(ROWS_AT_A_TIME, len(rows), ROWS_AT_A_TIME))
             ]
         )
-        hits = [Hit(int(row), self.cases[row], float(score)) for row, score in zip(rows, exact, strict=True)]
+        hits = [Hit(int(row), self.case(row), float(score)) for row, score in zip(rows, exact, strict=True)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.case.name))[:top]
 
 
@@ -229,14 +232,12 @@ def _read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_scans(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _read_scans(path: Path) -> list[tuple[str, ...]]:
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     if tuple(header) != COLUMNS or not all(len(row) == len(COLUMNS) for row in rows):
         raise ValueError(f"{path} has other columns than {', '.join(COLUMNS)}")
-    return tuple(Case(name, Path(where), series or None) for name, where, series, _ in rows), tuple(
-        row[-1] for row in rows
-    )
+    return [tuple(row) for row in rows]
 
 
 def _damaged(folder: Path, reason: str) -> InputError:

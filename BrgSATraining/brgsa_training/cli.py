@@ -42,6 +42,9 @@ COMMANDS = {
         "measure the gap between image and text embeddings",
         "add_modality_gap_parser",
     ),
+    "check-report": Command(
+        "brgsa_training.second_reader.command", "compare what a report names with what the model sees in the scan"
+    ),
     "calibrate": Command(
         "brgsa_training.evaluate.command",
         "fit thresholds and probabilities on calibration data",

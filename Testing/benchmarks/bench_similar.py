@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.cases import Case
 from brgsa.indexing import write_index
 from brgsa.similar import ScanIndex
 
@@ -47,7 +46,7 @@ def main():
     print("|---|---|---|---|---|---|---|---|")
     for count in arguments.vectors:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            scans = [(Case(f"case-{n:07d}", Path(f"/scans/{n:07d}.nii.gz")), "") for n in range(count)]
+            scans = [(f"case-{n:07d}", f"/scans/{n:07d}.nii.gz", "", "") for n in range(count)]
             about = {"weights": "random", "weights_checksum": "", "embedding_size": WIDTH}
             write_index(Path(folder), about, scans, random_rows(count))
             started = time.perf_counter()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch import embed_cases
-from brgsa.cases import Case, find_cases
+from brgsa.cases import find_cases
 from brgsa.cli import main
 from brgsa.errors import InputError, UsageError
 from brgsa.indexing import index_cases, write_index
@@ -65,15 +65,15 @@ def no_work(monkeypatch, scorer):
 
 
 def names(index):
-    return [case.name for case in index.cases]
+    return [name for name, *_ in index.scans]
 
 
 def made(folder, direct, final=None):
     """An index of these rows without any scan files; row n is case-n."""
     direct = np.asarray(direct, np.float32)
-    cases = [(Case(f"case-{n:05d}", Path(f"/nowhere/{n}.nii")), "") for n in range(len(direct))]
+    scans = [(f"case-{n:05d}", f"/nowhere/{n}.nii", "", "") for n in range(len(direct))]
     about = {"weights": "phantom", "weights_checksum": "0" * 64, "embedding_size": direct.shape[1]}
-    write_index(folder, about, cases, [(direct, direct if final is None else final)])
+    write_index(folder, about, scans, [(direct, direct if final is None else final)])
     return ScanIndex.open(folder)
 
 
@@ -93,7 +93,7 @@ def test_a_scan_finds_the_others_by_cosine_and_not_itself(scorer, scans, index):
     expected = {
         f"case{n}": vectors[n] @ vectors[1] / np.linalg.norm(vectors[n]) / np.linalg.norm(vectors[1]) for n in (0, 2)
     }
-    assert [opened.cases[row].name for row in own] == ["case1"]
+    assert [opened.case(row).name for row in own] == ["case1"]
     assert [hit.case.name for hit in hits] == sorted(expected, key=lambda name: -expected[name])
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-6)
 
@@ -207,7 +207,7 @@ def test_a_scan_that_moved_keeps_one_row_under_its_new_path(scorer, scans, index
     (scans / "case1.nii.gz").rename(moved)
     result = index_cases(scorer, find_cases([scans, moved]), index)
     assert [path.name for path in result.moved] == ["case1.nii.gz"] and (result.scans, result.vanished) == (3, ())
-    assert moved in [case.path for case in ScanIndex.open(index).cases]
+    assert str(moved) in [path for _, path, *_ in ScanIndex.open(index).scans]
 
 
 def test_an_index_that_was_moved_still_works(scorer, scans, index, tmp_path):

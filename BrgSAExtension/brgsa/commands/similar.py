@@ -35,7 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--top {arguments.top} asks for no scan. Give a number from 1 on.")
     if arguments.series and arguments.scan is None:
         raise UsageError("--series goes with a SCAN.")
-    case = None if arguments.scan is None else _case(arguments)
+    from brgsa.cases import find_case
+
+    case = None if arguments.scan is None else find_case(arguments.scan, arguments.series)
 
     from brgsa.similar import ScanIndex, hits_table, similar_to_scan, similar_to_text
 
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         hits, left_out = similar_to_scan(index, scorer, case, arguments.top)
         query, kind, notes = {"scan": str(case.path)}, "direct", []
-    own = [index.cases[row].name for row in left_out]
+    own = [index.case(row).name for row in left_out]
     notes += [f"the scan itself is in the index as {name} and was left out" for name in own]
     if arguments.json:
         content = {
@@ -83,17 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     if scorer.weights.notice:
         print(scorer.weights.notice)
     return 0
-
-
-def _case(arguments: argparse.Namespace):
-    from brgsa.commands.score import cases_of
-    from brgsa.errors import UsageError
-
-    arguments.inputs = [arguments.scan]
-    cases = cases_of(arguments)
-    if len(cases) > 1:
-        raise UsageError(f"{arguments.scan} holds {len(cases)} scans. Give one of them, for example {cases[0].path}")
-    return cases[0]
 
 
 def _scorer(arguments: argparse.Namespace, index):
