@@ -30,6 +30,9 @@ def main(scan, folder):
     host.picture(folder / "slicer-scoring.png")
     host.pump(lambda: host.ui.scoreButton.text == "Score", 300)
     wide(host, volume).save(str(folder / "slicer-panel.png"))
+    host.ui.resultTable.cellDoubleClicked.emit(0, 0)
+    host.pump(lambda: host.parameters.heatmap is not None, 300)
+    wide(host, volume).save(str(folder / "slicer-heatmap.png"))
 
     rows = host.panel.abnormality_rows
     rows.edit(1, prompt="calcified plaques of the aorta and its branches")
@@ -55,7 +58,7 @@ def wide(host, volume):
     slicer.app.processEvents()
     panel = host.window.grab()
     height, gap = panel.height(), 6
-    axial, coronal, sagittal = planes(volume)
+    axial, coronal, sagittal = planes(volume, host.parameters.heatmap)
     side = (height - gap) // 2
     picture = qt.QPixmap(panel.width() + 2 * (side + gap), height)
     picture.fill(qt.QColor(35, 35, 35))
@@ -68,38 +71,44 @@ def wide(host, volume):
         (coronal, left, side + gap, side, side, (110, 176, 75)),
         (sagittal, left + side + gap, side + gap, side, side, (237, 213, 76)),
     )
-    for (array, spacing), x, y, width, tall, colour in places:
+    for (array, heat, spacing), x, y, width, tall, colour in places:
         painter.fillRect(x, y, width, tall, qt.QColor(0, 0, 0))
-        draw(painter, array, spacing, x, y, width, tall)
+        draw(painter, array, heat, spacing, x, y, width, tall)
         painter.fillRect(x, y, width, 5, qt.QColor(*colour))
     chart(painter, host, left + side + gap, 0, side, side)
     painter.end()
     return picture
 
 
-def planes(volume):
-    """The middle slices, each with its pixel size (rows, columns); the scan's axes are taken as they are nearest."""
-    matrix = slicer.vtk.vtkMatrix4x4() if hasattr(slicer, "vtk") else module_host.BrgSA.vtk.vtkMatrix4x4()
+def planes(volume, heatmap):
+    """Slices through the maximum of the heat map, or the middle: scan, map, pixel size (rows, columns)."""
+    matrix = module_host.BrgSA.vtk.vtkMatrix4x4()
     volume.GetIJKToRASDirectionMatrix(matrix)
-    array, spacing = slicer.util.arrayFromVolume(volume), list(reversed(volume.GetSpacing()))
+    array = slicer.util.arrayFromVolume(volume)
+    heat = np.zeros(array.shape) if heatmap is None else slicer.util.arrayFromVolume(heatmap)
+    spacing = list(reversed(volume.GetSpacing()))
     for axis in range(3):  # array axes K, J, I: let them grow Inferior, Posterior, Left
         column = [matrix.GetElement(row, 2 - axis) for row in range(3)]
-        wanted = {2: -1, 1: -1, 0: -1}[max(range(3), key=lambda row: abs(column[row]))]
-        if np.sign(max(column, key=abs)) != wanted:
-            array = np.flip(array, axis)
-    k, j, i = (size // 2 for size in array.shape)
+        if max(column, key=abs) > 0:
+            array, heat = np.flip(array, axis), np.flip(heat, axis)
+    k, j, i = (size // 2 for size in heat.shape)
+    if heatmap is not None:
+        k, j, i = np.unravel_index(heat.argmax(), heat.shape)
     return (
-        (array[k], (spacing[1], spacing[2])),
-        (array[:, j], (spacing[0], spacing[2])),
-        (array[:, :, i], (spacing[0], spacing[1])),
+        (array[k], heat[k], (spacing[1], spacing[2])),
+        (array[:, j], heat[:, j], (spacing[0], spacing[2])),
+        (array[:, :, i], heat[:, :, i], (spacing[0], spacing[1])),
     )
 
 
-def draw(painter, array, spacing, x, y, width, height):
-    """Draw a slice with a soft-tissue and lung window, as large as fits, in its true proportions."""
-    grey = np.ascontiguousarray((np.clip((array.astype(float) + 1000) / 1400, 0, 1) * 255).astype(np.uint8))
-    rows, columns = grey.shape
-    image = qt.QImage(grey.data, columns, rows, columns, qt.QImage.Format_Grayscale8)
+def draw(painter, array, heat, spacing, x, y, width, height):
+    """Draw a slice in true proportions, with the heat map where the panel's threshold lets it through."""
+    grey = np.repeat(np.clip((array.astype(float) + 1000) / 1400, 0, 1)[..., None], 3, axis=2)
+    colour = np.stack([np.clip(2 * heat, 0, 1), np.clip(2 * heat - 0.8, 0, 1), 0.35 * (1 - heat)], axis=-1)
+    cover = np.where(heat > 0.3, 0.4, 0.0)[..., None]
+    rgb = np.ascontiguousarray(((1 - cover) * grey + cover * colour) * 255).astype(np.uint8)
+    rows, columns = heat.shape
+    image = qt.QImage(rgb.data, columns, rows, 3 * columns, qt.QImage.Format_RGB888)
     scale = min((width - 12) / (columns * spacing[1]), (height - 17) / (rows * spacing[0]))
     size = round(columns * spacing[1] * scale), round(rows * spacing[0] * scale)
     scaled = image.scaled(*size, qt.Qt.IgnoreAspectRatio, qt.Qt.SmoothTransformation)
