@@ -304,6 +304,11 @@ def test_the_table_and_the_json_say_the_same(scans, index, run):
     assert hit["case"] in out and f"{hit['score']:+.4f}" in out and Path(hit["path"]).exists()
 
 
+def test_a_query_that_is_no_chest_is_flagged(index, real_ct, run):
+    code, out, _ = run("similar", real_ct / "nonchest_totalseg_abdomen.nii.gz", "--index", index)
+    assert code == 0 and "note: error: " in out
+
+
 def test_more_than_there_are_gives_all(scans, index, run):
     code, out, _ = run("similar", "--text", TEXT, "--index", index, "--top", "50", "--json")
     assert code == 0 and len(json.loads(out)["hits"]) == 3

@@ -48,8 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
         hits = similar_to_text(index, scorer, arguments.text, arguments.top)
         query, kind, notes = {"text": arguments.text}, "final", scorer.tokenizer.warnings([arguments.text])
     else:
+        embedding = scorer.embed(case.path, case=case.name, series=case.series)  # kept, so it is not done twice
         hits, left_out = similar_to_scan(index, scorer, case, arguments.top)
-        query, kind, notes = {"scan": str(case.path)}, "direct", []
+        query, kind = {"scan": str(case.path)}, "direct"
+        notes = [*embedding.source.messages, *(f"{row.severity}: {row.message}" for row in embedding.findings)]
     own = [index.case(row).name for row in left_out]
     notes += [f"the scan itself is in the index as {name} and was left out" for name in own]
     if arguments.json:
