@@ -1,6 +1,6 @@
 """Score many scans into one folder: progress, resume, shards, and failures that do not stop the rest.
 
-    OUT/cases/CASE/scores.json   one per case, the record of what is done
+    OUT/cases/CASE/scores.json   one per case, the record of what is done; heat maps and reports lie beside it
     OUT/scores.csv               one row per case and abnormality, built from the records
     OUT/failures.csv             case, path, code, reason
     OUT/run.json                 versions, weights, preprocessing, list, command
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import brgsa
 from brgsa.abnormalities import AbnormalityList
+from brgsa.case_files import CaseFiles
 from brgsa.cases import Case
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError, first_line
 from brgsa.files import atomic_path, write_csv, write_json
@@ -33,6 +34,7 @@ from brgsa.scoring import Progress, Scorer, settings_digest
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TABLES = 10.0  # the records are written after every case; the tables are built from them
+_PART_OF_SCORES = 0.3  # of a case's progress, where heat maps or reports follow
 SCORES_COLUMNS = ("case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags")
 FAILURES_COLUMNS = ("case", "path", "code", "reason")
 
@@ -114,11 +116,13 @@ def score_cases(
     shard: Shard = Shard(),
     overwrite: bool = False,
     strict: bool = False,
+    files: CaseFiles | None = None,
     command: Sequence[str] = (),
 ) -> BatchResult:
-    """Score every case that has no record in `out` yet.
+    """Score every case that has no record in `out` yet, or lacks files that are asked for.
 
     Args:
+        files: heat maps and reports to write beside each record.
         overwrite: score all cases again, whatever the folder holds.
         strict: a case whose input checks say "error" fails instead of being scored.
         command: the command line, for run.json.
@@ -128,23 +132,39 @@ def score_cases(
         BrgSAError: the folder cannot be written.
         KeyboardInterrupt: after all files were brought up to date.
     """
-    out = Path(out)
+    out, files = Path(out), files or CaseFiles()
     settings = scorer.settings(abnormalities, prompts, kind)
     digest = settings_digest(settings, abnormalities)
     cases = shard.of(cases)
-    known = {} if overwrite else _read_records(out, cases, digest)
+    earlier = {} if overwrite else _read_records(out, cases, digest)
+    known = {name: row for name, row in earlier.items() if files.are_in(row, out / "cases" / name)}
     results, failures, started = dict(known), [], time.time()
     written = time.monotonic()
 
     def score(case: Case, on_progress: Progress) -> None:
         nonlocal written
-        embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=on_progress)
+        part = _PART_OF_SCORES if files else 1.0
+
+        def scoring(fraction: float, stage: str) -> None:
+            on_progress(part * fraction, stage)
+
+        scan = scorer.prepare(case.path, series=case.series, on_progress=scoring) if files else None
+        embedding = scorer.embed(scan or case.path, case=case.name, series=case.series, on_progress=scoring)
         errors = [finding for finding in embedding.findings if finding.severity == "error"]
         if strict and errors:
             raise InputError(f"{case.path}: {errors[0].message} ({errors[0].code}, --strict)")
         result = scorer.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
-        results[case.name] = {"settings_digest": digest, "flags": list(result.flags), **result.to_dict()}
-        write_json(_record_path(out, case), results[case.name])
+        record = {"settings_digest": digest, "flags": list(result.flags), **result.to_dict()}
+        if files:
+
+            def writing(fraction: float, stage: str) -> None:
+                on_progress(part + (1 - part) * fraction, stage)
+
+            made = files.write(scorer, scan, result, abnormalities, _record_path(out, case).parent, writing)
+            kept = {row["path"]: row for row in [*earlier.get(case.name, {}).get("files", []), *made]}
+            record |= {"files_request": files.to_dict(), "files": list(kept.values())}
+        results[case.name] = record
+        write_json(_record_path(out, case), record)
         if time.monotonic() - written > SECONDS_BETWEEN_TABLES:
             _write_tables(out, shard, cases, results, failures)
             written = time.monotonic()

@@ -36,6 +36,20 @@ def add_parser(subparsers) -> None:
         default="final",
         help="mean of both, embedding alone, or its reconstruction from the bank alone (default: %(default)s)",
     )
+    parser.add_argument(
+        "--heatmap",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="write heat maps: names of the list, all-positive, or top:N",
+    )
+    parser.add_argument(
+        "--heatmap-method",
+        choices=("rollout", "similarity"),
+        default="rollout",
+        help="attention rollout, or similarity of every patch with the prompt (default: %(default)s)",
+    )
+    parser.add_argument("--report", default="", metavar="html,sr", help="write an HTML page, a DICOM SR (DICOM input)")
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
     parser.add_argument("--overwrite", action="store_true", help="score all cases again")
@@ -88,6 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     from brgsa.tables import cases_table, scores_table
 
     abnormalities = AbnormalityList.parse(arguments.abnormalities)
+    from brgsa.case_files import CaseFiles
+
+    files = CaseFiles.parse(arguments.heatmap, arguments.heatmap_method, arguments.report, abnormalities)
     cases = cases_of(arguments)
     from brgsa.batch import Shard, score_cases
     from brgsa.scoring import ScanScores
@@ -104,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         shard=shard,
         overwrite=arguments.overwrite,
         strict=arguments.strict,
+        files=files,
         command=sys.argv,
     )
     scores = [ScanScores.from_dict(record) for record in result.scores]
