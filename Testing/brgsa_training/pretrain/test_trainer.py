@@ -387,13 +387,15 @@ def test_the_library_takes_volumes_from_memory(small_run):
 
 
 def test_recipes_of_the_repository_can_be_read():
+    from brgsa_training.phantom.demonstration import DemonstrationRecipe
     from brgsa_training.pretrain.command import parse
-    from brgsa_training.pretrain.recipe import RECIPES
+    from brgsa_training.pretrain.recipe import RECIPES, Recipe
 
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     assert {"brgsa", "no-bank", "no-summaries", "clip"} <= set(names)
     for name in names:
-        recipe, _, _ = parse(["--config", name])
+        kind = DemonstrationRecipe if name.startswith("phantom") else Recipe
+        recipe, _, _ = parse(["--config", name], kind)
         json.dumps(recipe.to_dict())
     released = parse(["--config", "brgsa"])[0]
     assert (released.optimizer.lr, released.optimizer.betas, released.optimizer.clip) == (5e-5, (0.5, 0.999), 0.25)
