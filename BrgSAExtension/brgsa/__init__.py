@@ -1,7 +1,9 @@
 """BrgSA: score a chest CT against abnormalities written in plain words.
 
-from brgsa import AbnormalityList, Scorer
-print(Scorer.from_pretrained("phantom").score("ct.nii.gz", AbnormalityList.preset("ct-rate-18")))
+For example:
+
+    from brgsa import AbnormalityList, Scorer
+    print(Scorer.from_pretrained("phantom").score("ct.nii.gz", AbnormalityList.preset("ct-rate-18")))
 """
 
 import importlib
