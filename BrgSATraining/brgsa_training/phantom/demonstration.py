@@ -3,7 +3,7 @@
 Training sees volumes and sentences only. True labels serve to choose the checkpoint (validation phantoms) and to
 measure the result (test phantoms, looked at once).
 
-OUT/run    checkpoints and losses     OUT/weights    the weights folder with its card
+OUT/first-stage, OUT/run    checkpoints and losses     OUT/weights    the weights folder with its card
 OUT/auroc.csv    the table
 """
 
@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +36,14 @@ from brgsa_training.phantom.prevalence import labels
 from brgsa_training.phantom.vocabulary import word_pieces
 from brgsa_training.phantom.zero_shot import auroc_summary, auroc_table, aurocs, prompts, zero_shot_scores
 from brgsa_training.pretrain.material import material
-from brgsa_training.pretrain.recipe import Recipe
+from brgsa_training.pretrain.recipe import Recipe, ScheduleConfig, StartConfig
 from brgsa_training.pretrain.trainer import Trainer
 
 # First seeds of the training, validation and test phantoms. The first and the last are those of `phantom generate`
 # --seed 1 and 2; the second lies far behind those of --seed 0.
 SEEDS_FROM = 10_000_000, 6_000_000, 20_000_000
 PER_JOB = 25
+WARMUP_STEPS = 100  # of the first stage
 
 
 @dataclass
@@ -53,6 +54,8 @@ class PhantomConfig:
         train, validation, test: how many phantoms.
         rows: voxels kept of the Posterior axis, from the middle; a body does not fill it.
         report_sentences: sentences of the report beside the summary, at most; a caption is drawn from both.
+        long_steps, long_sentences: before the training that the rest of the recipe describes, a first stage of this
+            many steps whose captions have up to this many sentences, at a constant rate.
         mean, std: of the model's input, see `PreprocessingPlan`.
     """
 
@@ -61,6 +64,8 @@ class PhantomConfig:
     test: int = 2000
     rows: int = 48
     report_sentences: int = 2
+    long_steps: int = 300
+    long_sentences: int = 8
     mean: float = -0.5
     std: float = 0.5
 
@@ -125,6 +130,21 @@ class Demonstration:
         return [*auroc_table(self.scores, self.labels), auroc_summary(self.scores, self.labels)]
 
 
+def first_stage(recipe: DemonstrationRecipe, out: Path) -> DemonstrationRecipe:
+    """The recipe of the first stage: long captions, which tell much about a scan.
+
+    They cannot be the only ones: a scan with many abnormalities has a longer caption, so the model learns to tell how
+    long a caption is, and short prompts then fit scans with few abnormalities whatever they ask for.
+    """
+    return replace(
+        recipe,
+        out=str(out),
+        data=replace(recipe.data, sentences=recipe.phantoms.long_sentences),
+        schedule=ScheduleConfig("constant", min(WARMUP_STEPS, recipe.phantoms.long_steps // 3)),
+        training=replace(recipe.training, steps=recipe.phantoms.long_steps),
+    )
+
+
 def train_demonstration(recipe: DemonstrationRecipe, out: Path, workers: int = 1) -> Demonstration:
     """Make phantoms, train on them, choose the checkpoint on validation phantoms, measure it on test phantoms.
 
@@ -147,6 +167,9 @@ def train_demonstration(recipe: DemonstrationRecipe, out: Path, workers: int = 1
         return 1 - float(np.nanmean(aurocs(zero_shot_scores(model, tokenizer, validation, prompts()), truth)))
 
     made = time.perf_counter()
+    first = first_stage(recipe, out / "first-stage")
+    start = Trainer(first, material(first, volumes, studies, validation, held_out), judge=judge).run().weights
+    recipe = replace(recipe, start=StartConfig(weights=str(start)))
     result = Trainer(recipe, material(recipe, volumes, studies, validation, held_out), judge=judge).run()
     trained = time.perf_counter()
     model = open_weights(result.weights).load_model()
@@ -161,9 +184,8 @@ def train_demonstration(recipe: DemonstrationRecipe, out: Path, workers: int = 1
     seconds = made - started, trained - made
     machine = f"{os.cpu_count()} processor cores ({torch.get_num_threads()} for the training)"
     card = demonstration_card(recipe, result, scores, truth, parameters, seconds, machine, SEEDS_FROM)
-    licence = (result.weights / "LICENSE").read_text(encoding="utf-8")
     shutil.rmtree(result.weights)  # the same with a card that knows less
-    folder = save_weights(out / "weights", model, vocabulary, volumes.plan, card, licence)
+    folder = save_weights(out / "weights", model, vocabulary, volumes.plan, card, recipe.weights.licence)
     return Demonstration(folder, scores, truth)
 
 

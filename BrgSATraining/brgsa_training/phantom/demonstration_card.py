@@ -21,8 +21,9 @@ tags: [chest-ct, zero-shot, vision-language, digital-phantoms]
 these weights say about a real scan has no meaning. Not a medical device.
 
 * {parameters:.2f} million parameters; input {shape} voxels of {spacing} mm, HU from -1000 to 1000.
-* Trained on {train} phantoms (seeds from {train_from}) with what their summaries ("There is X") and reports say. The
-  checkpoint (step {best_step} of {steps}, {batch} pairs each) was chosen by the AUROC on {validation} other phantoms.
+* Trained on {train} phantoms (seeds from {train_from}) with what their summaries ("There is X") and reports say:
+  {long_steps} steps with captions of up to {long_sentences} sentences, then {steps} with short ones, {batch} pairs each.
+  The checkpoint (step {best_step} of the latter) was chosen by the AUROC on {validation} other phantoms.
 * One run, seed {seed}: the spread between seeds is not known from it.
 * Made in {made} s for the phantoms and {trained} s for the training, on {machine}.
 * Written on {date} by brgsa {version}. Make your own: `brgsa-training phantom train-demo --out DIR`.
@@ -76,6 +77,8 @@ def demonstration_card(
         test=len(labels),
         train_from=seeds_from[0],
         test_from=seeds_from[2],
+        long_steps=plan.long_steps,
+        long_sentences=plan.long_sentences,
         best_step=result.best_step,
         steps=result.steps,
         batch=recipe.training.batch_size,

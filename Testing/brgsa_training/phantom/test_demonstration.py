@@ -24,7 +24,7 @@ from brgsa_training.phantom.zero_shot import auroc_summary, prompts, zero_shot_s
 from brgsa_training.pretrain.recipe import recipe_path
 
 SMALL = {
-    "phantoms": {"train": 24, "validation": 30, "test": 40},
+    "phantoms": {"train": 24, "validation": 30, "test": 40, "long_steps": 3},
     "model": {"patch_size": [16, 16, 16], "position_grid": [4, 3, 4], "vision_width": 24, "vision_depth": 1,
               "vision_heads": 2, "vision_mlp_size": 48, "embedding_size": 16, "bank_size": 20},
     "start": {"data_dependent": 16, "principal": 0},
