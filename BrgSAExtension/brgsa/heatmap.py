@@ -292,7 +292,8 @@ def _on_scan(name: str, method: str, patches: Tensor, scan: PreparedScan) -> Hea
     if method == "similarity":
         shown = shown - shown.min()
     volume = to_scan(shown, scan.grid)
-    maximum = tuple(int(i) for i in np.unravel_index(int(volume.argmax()), volume.shape))
+    slowest_first = volume.T  # contiguous, so that nothing is copied
+    maximum = tuple(int(i) for i in np.unravel_index(int(slowest_first.argmax()), slowest_first.shape)[::-1])
     position = scan.volume.affine[:3] @ [*maximum, 1]
     return HeatMap(name, method, patches.float().cpu().numpy(), volume, maximum, tuple(float(p) for p in position))
 

@@ -55,8 +55,9 @@ def _slice(
     index = heat.maximum[axis]
 
     def cut(array: np.ndarray, longest: int) -> np.ndarray:
-        picture = array.take(index, axis=axis)  # the axes that remain are in ascending order, so rows are columns
-        picture = picture.T[::-1] if upward else picture.T
+        # A view: `take` would copy the whole scan. The axes that remain are in ascending order, (across, down).
+        picture = np.moveaxis(array, axis, 0)[index].T
+        picture = picture[::-1] if upward else picture
         size = np.array([height, width]) / max(height, width) * longest
         return resize(picture.astype(np.float32), tuple(int(n) for n in np.maximum(np.rint(size), 1)))
 
