@@ -112,8 +112,7 @@ def attention_rollout(
         def report(part: float, number: int = number) -> None:
             on_progress(share * (number + part), "following the attention back")
 
-        weights = _attention_weights(encoder, states, gradient, report)
-        row = _first_row_of_product(weights)[1:]
+        row = _first_row_of_product(_attention_weights(encoder, states, gradient, report))[1:]
         yield (row / (row.sum() + _EPSILON)).view(grid)
 
 
@@ -135,26 +134,27 @@ def upsample(patches: Tensor, shape: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class _States:
-    """What the way back needs: each block's input and the state between its halves, (N, W); the last output (1, W)."""
+    """What the way back needs: each block's input and what its heads gave, both (N, W); the last output (1, W)."""
 
     inputs: list[Tensor]
-    middles: list[Tensor]
+    attended: list[Tensor]
     last: Tensor
 
 
 def _encode(encoder: VisionTransformer3D, volume: Tensor, report: Callable[[float], None]) -> _States:
-    """Run the blocks as `Block.forward` does and keep the states; of the last block, those of the class token."""
-    inputs, middles = [], []
+    """Run the encoder and keep the states; of the last block, what belongs to the class token."""
+    inputs, attended = [], []
     with torch.no_grad():
         x = encoder.embed(volume)
         for done, block in enumerate(encoder.blocks, start=1):
             inputs.append(x[0])
-            rows = 1 if done == len(encoder.blocks) else None
-            x = x[:, :rows] + block.attention(block.norm1(x), rows)
-            middles.append(x[0])
-            x = x + block.mlp(block.norm2(x))
+            hook = block.attention.proj.register_forward_pre_hook(lambda _, given: attended.append(given[0][0]))
+            try:
+                x = block(x, rows=1 if done == len(encoder.blocks) else None)
+            finally:
+                hook.remove()
             report(done / len(encoder.blocks))
-    return _States(inputs, middles, x[0])
+    return _States(inputs, attended, x[0])
 
 
 def _score_gradient(model: BrgSAModel, last: Tensor, text: Tensor) -> Tensor:
@@ -177,9 +177,9 @@ def _attention_weights(
     """
     weights: list[Tensor] = []
     for layer in reversed(range(len(encoder.blocks))):
-        block, x, y = encoder.blocks[layer], states.inputs[layer], states.middles[layer]
-        gradient = gradient + _through_mlp(block, y[: len(gradient)], gradient)
-        rows, earlier = _through_attention(block, x, gradient, tokens=layer if layer < 2 else len(x))
+        block, x, attended = encoder.blocks[layer], states.inputs[layer], states.attended[layer][: len(gradient)]
+        gradient = gradient + _through_mlp(block, x[: len(gradient)] + block.attention.proj(attended), gradient)
+        rows, earlier = _through_attention(block, x, attended, gradient, tokens=layer if layer < 2 else len(x))
         weights.append(rows)
         shared = min(len(earlier), len(gradient))
         earlier[:shared] += gradient[:shared]  # past the attention, along the residual
@@ -197,8 +197,14 @@ def _through_mlp(block: Block, y: Tensor, gradient: Tensor) -> Tensor:
         return torch.autograd.grad(hidden, y, gradient @ widen.weight)[0]
 
 
-def _through_attention(block: Block, x: Tensor, gradient: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+def _through_attention(
+    block: Block, x: Tensor, attended: Tensor, gradient: Tensor, tokens: int
+) -> tuple[Tensor, Tensor]:
     """Carry a gradient of the first n tokens (n, W) back through the first half of a block without its residual.
+
+    Args:
+        x: the block's input (N, W).
+        attended: what the heads gave the first n tokens, (n, W).
 
     Returns:
         The rollout's weights of the n rows (n, N), and dS/dx of the first `tokens` tokens (tokens, W).
@@ -209,18 +215,21 @@ def _through_attention(block: Block, x: Tensor, gradient: Tensor, tokens: int) -
         qkv_kept = attention.qkv(block.norm1(kept))
     qkv = qkv_kept.detach() if tokens == len(x) else attention.qkv(block.norm1(x))
     q, k, v = (part.contiguous() for part in qkv.view(len(x), 3, attention.heads, -1).permute(1, 2, 0, 3))
-    out = (gradient @ attention.proj.weight).view(len(gradient), attention.heads, -1).transpose(0, 1).contiguous()
+    out = gradient @ attention.proj.weight
+    turn = (out * attended).view(len(out), attention.heads, -1).sum(-1).T  # (H, n): rowsum(A * dS/dA)
+    out = out.view(len(out), attention.heads, -1).transpose(0, 1).contiguous()
     dqkv = torch.zeros(3, attention.heads, tokens, q.shape[-1], dtype=q.dtype, device=q.device)
-    weights = _attention_backward(q, k, v, out, dqkv)
+    weights = _attention_backward(q, k, v, out, turn, dqkv)
     return weights, torch.autograd.grad(qkv_kept, kept, dqkv.permute(2, 0, 1, 3).reshape(qkv_kept.shape))[0]
 
 
-def _attention_backward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, dqkv: Tensor) -> Tensor:
+def _attention_backward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, turn: Tensor, dqkv: Tensor) -> Tensor:
     """The gradient of softmax(q k' / sqrt(D)) v, and the weights of the rollout, a few rows of one head at a time.
 
     Args:
         q, k, v: (H, N, D).
         out: gradient of the attention's output for its first n rows, (H, n, D).
+        turn: rowsum(A * dS/dA) of these rows, (H, n); it equals the product of the output and its gradient.
         dqkv: (3, H, T, D) of zeros, filled with the gradients of the first T tokens' q, k and v.
 
     Returns:
@@ -235,20 +244,19 @@ def _attention_backward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, dqkv: Tens
         rows = slice(start, min(start + size, n))
         scores, attention, gradient, mean_gradient = buffers[:, : rows.stop - start]
         mean_attention = result[rows]
-        mean_gradient.zero_()
+        mean_gradient.copy_(turn[:, rows].sum(0)[:, None].expand_as(mean_gradient))
         for head in range(H):
             torch.mm(q[head, rows], k[head].T, out=scores)
             torch.softmax(scores, dim=-1, out=attention)
-            torch.mm(out[head, rows], v[head].T, out=gradient)  # dS/dA
+            # dS/dA - rowsum(A * dS/dA), which times A is the gradient before the softmax
+            torch.addmm(turn[head, rows, None], out[head, rows], v[head].T, beta=-1, out=gradient)
             mean_attention += attention
             mean_gradient += gradient
             if T == 0:
                 continue
             dq, dk, dv = dqkv[:, head]
             dv.addmm_(attention[:, :T].T, out[head, rows])
-            # through the softmax: A * (dS/dA - rowsum(A * dS/dA))
             gradient *= attention
-            gradient -= attention.mul_(gradient.sum(-1, keepdim=True))
             dk.addmm_(gradient[:, :T].T, q[head, rows])
             if start < T:
                 dq[rows] = torch.mm(gradient[: T - start], k[head]) * D**-0.5
