@@ -219,6 +219,8 @@ def save_weights(
         plan.save(temporary / PLAN)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         (temporary / "LICENSE").write_text(licence, encoding="utf-8")
+        # transformers leaves the tensors readable by their owner only; all files get the mode of this one
+        (temporary / "model.safetensors").chmod((temporary / "LICENSE").stat().st_mode)
         write_checksums(temporary)
     return folder
 

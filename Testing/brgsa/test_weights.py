@@ -204,6 +204,7 @@ def test_a_saved_folder_opens_and_verifies(folder):
     opened = weights.open_weights(folder)
     assert opened.name == "tiny" and len(opened.checksum) == 64
     assert opened.describe()["bytes"] > 100_000
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # nobody is shut out of one file
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.txt", "README.md"])
