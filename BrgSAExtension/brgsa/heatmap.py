@@ -118,10 +118,10 @@ def attention_rollout(
 
 def patch_similarity(model: BrgSAModel, volume: Tensor, texts: Sequence[Tensor]) -> Iterator[Tensor]:
     """Cosine of every patch's embedding with each text embedding, (X', Y', Z')."""
-    with torch.inference_mode():
+    with torch.no_grad():
         patches = model.embed_patches(volume)[0]
-        for text in texts:
-            yield cosines(patches, text[None]).view(model.vision.grid(volume.shape[2:]))
+    for text in texts:
+        yield cosines(patches, text[None]).view(model.vision.grid(volume.shape[2:]))
 
 
 def upsample(patches: Tensor, shape: Sequence[int]) -> Tensor:

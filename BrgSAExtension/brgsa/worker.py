@@ -279,7 +279,8 @@ class Worker:
         def progress(fraction: float, stage: str) -> None:
             job.progress(0.95 * fraction, stage)
 
-        (heat,) = heatmaps(scorer, prepared, [abnormality], method, progress)
+        with cancel_points(scorer, job):
+            (heat,) = heatmaps(scorer, prepared, [abnormality], method, progress)
         job.progress(0.95, "writing the heat map")
         save_heatmap(path, heat.volume, prepared.volume)
         x, y, z = heat.maximum_lps

@@ -166,7 +166,7 @@ def test_a_map_lies_on_the_scans_own_voxels_with_a_maximum_of_one(scorer, prepar
         assert each.volume.shape == prepared.volume.voxels.shape and each.volume.dtype == np.float32
         assert each.volume.min() >= 0 and each.volume.max() == 1 and each.volume[each.maximum] == 1
         np.testing.assert_allclose(prepared.volume.affine @ [*each.maximum, 1], [*each.maximum_lps, 1])
-        assert each.patches.shape == (8, 8, 8)
+        assert each.patches.shape == scorer.model.vision.grid(scorer.weights.plan.shape)
     assert not np.allclose(maps[0].volume, maps[1].volume)
 
 
