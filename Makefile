@@ -21,8 +21,10 @@ demo: install
 ifdef CT
 	$(BIN)/brgsa score "$(CT)" --out "$(OUT)"
 else
-	$(BIN)/brgsa-training phantom generate --count 1 --seed 7 --grid full --out "$(OUT)/phantom"
+	$(BIN)/brgsa-training phantom generate --count 1 --seed 29 --grid full --out "$(OUT)/phantom"
 	$(BIN)/brgsa score "$(OUT)/phantom" --out "$(OUT)/scores"
+	@$(BIN)/python -c 'import csv, sys; row = next(csv.DictReader(open(sys.argv[1]))); \
+	print("Drawn into this phantom:", ", ".join(name for name in row if row[name] == "1"))' "$(OUT)/phantom/labels.csv"
 endif
 
 # make score INPUT=folder OUT=results
