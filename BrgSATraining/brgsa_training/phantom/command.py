@@ -66,7 +66,7 @@ def add_demonstration_parser(subparsers) -> None:
         "train-demo",
         help="make phantoms, train the demonstration weights on them and measure them",
         description="Make digital phantoms, train a small model on their reports and measure it on fresh phantoms. "
-        "The recipe phantom made the weights that come with brgsa; phantom-quick takes less than ten minutes.",
+        "The recipe phantom made the weights that come with brgsa; phantom-quick is a smaller run of the same.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(
