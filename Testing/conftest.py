@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import json
 import os
 from pathlib import Path
 
@@ -20,6 +21,38 @@ def shared_folder(*parts: str) -> Path:
 def parity() -> Path:
     """Folder of the numeric fixtures made with the released model's code and random weights."""
     return Path(__file__).parent / "fixtures" / "parity"
+
+
+@pytest.fixture(scope="session")
+def parity_model(parity):
+    """A function that makes the model of the numeric fixtures anew: released tensors, mapped to our names."""
+
+    def make():
+        from safetensors.torch import load_file
+
+        from brgsa.convert import convert_state
+        from brgsa.model import BrgSAConfig, BrgSAModel
+
+        sizes = json.loads((parity / "tiny_model.json").read_text())
+        vision, text, bert = sizes["vision"], sizes["text"], json.loads((parity / "tiny_bert_config.json").read_text())
+        config = BrgSAConfig(
+            embedding_size=text["embedding_dim"],
+            patch_size=vision["patch_size"],
+            position_grid=[i // p for i, p in zip(vision["img_size"], vision["patch_size"], strict=True)],
+            vision_width=vision["hidden_size"],
+            vision_depth=vision["num_layers"],
+            vision_heads=vision["num_heads"],
+            vision_mlp_size=vision["mlp_dim"],
+            text={k: v for k, v in bert.items() if k.endswith(("size", "layers", "heads", "embeddings"))},
+            text_layers=text["last_n_layers"],
+            text_length=text["word_num"],
+            bank_size=sizes["bank"]["size"],
+        )
+        model = BrgSAModel(config).eval()
+        model.load_state_dict(convert_state(load_file(parity / "tiny_state_dict.safetensors"), config))
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")

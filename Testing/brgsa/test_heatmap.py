@@ -1,18 +1,14 @@
 """Heat maps: the released rollout is reproduced without its memory, and lies on the scan."""
 
-import json
-
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from brgsa import heatmap
 from brgsa.abnormalities import Abnormality
-from brgsa.convert import convert_state
 from brgsa.ct import read_ct
 from brgsa.errors import UsageError
 from brgsa.heatmap import attention_rollout, heatmaps, patch_similarity, to_scan, upsample
@@ -30,26 +26,8 @@ def io(parity):
 
 
 @pytest.fixture(scope="module")
-def released(parity):
-    """Our model with the fixture's weights."""
-    sizes = json.loads((parity / "tiny_model.json").read_text())
-    vision, text, bert = sizes["vision"], sizes["text"], json.loads((parity / "tiny_bert_config.json").read_text())
-    config = BrgSAConfig(
-        embedding_size=text["embedding_dim"],
-        patch_size=vision["patch_size"],
-        position_grid=[i // p for i, p in zip(vision["img_size"], vision["patch_size"], strict=True)],
-        vision_width=vision["hidden_size"],
-        vision_depth=vision["num_layers"],
-        vision_heads=vision["num_heads"],
-        vision_mlp_size=vision["mlp_dim"],
-        text={k: v for k, v in bert.items() if k.endswith(("size", "layers", "heads", "embeddings"))},
-        text_layers=text["last_n_layers"],
-        text_length=text["word_num"],
-        bank_size=sizes["bank"]["size"],
-    )
-    model = BrgSAModel(config).eval()
-    model.load_state_dict(convert_state(load_file(parity / "tiny_state_dict.safetensors"), config))
-    return model.requires_grad_(False)
+def released(parity_model):
+    return parity_model().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from brgsa.convert import IGNORED, PREFIX, convert_state, rename
+from brgsa.convert import IGNORED, PREFIX, rename
 from brgsa.model import BrgSAConfig, BrgSAModel, VisionTransformer3D, cosines, sine_position_table
 
 
@@ -18,27 +17,8 @@ def io(parity):
 
 
 @pytest.fixture(scope="module")
-def tiny(parity):
-    """Our model with the fixture's weights, mapped from released names."""
-    sizes = json.loads((parity / "tiny_model.json").read_text())
-    vision, text, bert = sizes["vision"], sizes["text"], json.loads((parity / "tiny_bert_config.json").read_text())
-    config = BrgSAConfig(
-        embedding_size=text["embedding_dim"],
-        patch_size=vision["patch_size"],
-        position_grid=[i // p for i, p in zip(vision["img_size"], vision["patch_size"], strict=True)],
-        vision_width=vision["hidden_size"],
-        vision_depth=vision["num_layers"],
-        vision_heads=vision["num_heads"],
-        vision_mlp_size=vision["mlp_dim"],
-        text={k: bert[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
-        | {k: bert[k] for k in ("intermediate_size", "max_position_embeddings", "type_vocab_size")},
-        text_layers=text["last_n_layers"],
-        text_length=text["word_num"],
-        bank_size=sizes["bank"]["size"],
-    )
-    model = BrgSAModel(config).eval()
-    model.load_state_dict(convert_state(load_file(parity / "tiny_state_dict.safetensors"), config))
-    return model.requires_grad_(False)
+def tiny(parity_model):
+    return parity_model().requires_grad_(False)
 
 
 def assert_close(ours, theirs, tolerance=1e-5):

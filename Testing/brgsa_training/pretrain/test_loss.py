@@ -6,10 +6,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from brgsa.convert import IGNORED, PREFIX, convert_state, rename
-from brgsa.model import BrgSAConfig, BrgSAModel, CrossModalKnowledgeBank, Embeddings
+from brgsa.convert import IGNORED, PREFIX, rename
+from brgsa.model import CrossModalKnowledgeBank, Embeddings
 from brgsa_training.pretrain.gradcache import PairEncoder, backward
 from brgsa_training.pretrain.loss import LossWeights, loss_terms
 
@@ -68,26 +67,10 @@ def test_the_mean_over_processes_is_the_loss_of_the_whole_batch(losses):
 
 
 @pytest.fixture(scope="module")
-def trained_tiny(parity):
+def trained_tiny(parity, parity_model):
     """The fixture's model after one backward pass and one clipped Adam step, with what was seen on the way."""
     sizes = json.loads((parity / "tiny_model.json").read_text())
-    vision, text, bert = sizes["vision"], sizes["text"], json.loads((parity / "tiny_bert_config.json").read_text())
-    wanted = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    config = BrgSAConfig(
-        embedding_size=text["embedding_dim"],
-        patch_size=vision["patch_size"],
-        position_grid=[i // p for i, p in zip(vision["img_size"], vision["patch_size"], strict=True)],
-        vision_width=vision["hidden_size"],
-        vision_depth=vision["num_layers"],
-        vision_heads=vision["num_heads"],
-        vision_mlp_size=vision["mlp_dim"],
-        text={name: bert[name] for name in (*wanted, "max_position_embeddings", "type_vocab_size")},
-        text_layers=text["last_n_layers"],
-        text_length=text["word_num"],
-        bank_size=sizes["bank"]["size"],
-    )
-    model = BrgSAModel(config).eval()
-    model.load_state_dict(convert_state(load_file(parity / "tiny_state_dict.safetensors"), config))
+    model = parity_model()
     io = {name: torch.from_numpy(np.asarray(array)) for name, array in np.load(parity / "tiny_model_io.npz").items()}
     step = sizes["optimizer_step"]
     optimizer = torch.optim.Adam(
