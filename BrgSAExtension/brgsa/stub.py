@@ -14,7 +14,8 @@ from typing import Any
 
 from brgsa.abnormalities import Abnormality
 from brgsa.protocol import NOT_AVAILABLE
-from brgsa.worker import Job, RefusedError, Worker, protocol_streams
+from brgsa.worker import Worker, protocol_streams
+from brgsa.worker_job import Job, RefusedError
 
 NOTICE = "stub: the scores are made up"
 
@@ -56,6 +57,13 @@ class StubScorer:
 class StubWorker(Worker):
     """The worker with the stub in place of the model."""
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._handlers["weights/info"] = lambda job: {
+            "weights": {"name": "phantom", "checksum": "stub"},
+            "licence": "",
+        }
+
     def _open_scorer(self, job: Job) -> StubScorer:
         self._scorer = (("stub",), StubScorer())
         return self._scorer[1]
@@ -66,9 +74,6 @@ class StubWorker(Worker):
     def _heatmap(self, job: Job) -> Mapping[str, Any]:
         self._warm(job)
         raise RefusedError(NOT_AVAILABLE, "heat maps are not available from the stub.")
-
-    def _weights_info(self, job: Job) -> Mapping[str, Any]:
-        return {"weights": {"name": "phantom", "checksum": "stub"}, "licence": ""}
 
 
 def _score(prompt: str) -> float:

@@ -15,7 +15,9 @@ import pytest
 from brgsa.abnormalities import AbnormalityList
 from brgsa.errors import InputError, OutOfMemoryError
 from brgsa.protocol import PROTOCOL_VERSION
-from brgsa.worker import Job, Worker
+from brgsa.worker import Worker
+from brgsa.worker_job import CancelledError, Channel, Job
+from brgsa.worker_scan import cancel_points, memory_warning
 
 EXTENSION = Path(__file__).resolve().parents[2] / "BrgSAExtension"
 NAMES = ["Pleural effusion", "Emphysema"]
@@ -327,8 +329,6 @@ def test_a_cancel_takes_effect_before_the_next_layer_and_leaves_no_hook():
 
     import torch
 
-    from brgsa.worker import CancelledError, Channel, cancel_points
-
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     job = Job({"id": 1, "request": "score"}, Channel(io.StringIO()))
     model[0].register_forward_hook(lambda *_: job.cancelled.set())
@@ -399,8 +399,6 @@ def test_few_new_prompts_are_encoded_in_one_thread_and_many_in_all():
 @pytest.mark.parametrize(("free", "warned"), [(10e9, False), (2e9, True)])
 def test_too_little_memory_on_an_accelerator_is_announced_before_loading(monkeypatch, free, warned):
     import torch
-
-    from brgsa.worker import memory_warning
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
