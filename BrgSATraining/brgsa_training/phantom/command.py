@@ -85,7 +85,8 @@ def add_demonstration_parser(subparsers) -> None:
 
 def run_demonstration(arguments: argparse.Namespace) -> None:
     """Train, and print where the weights are and how good."""
-    from brgsa_training.phantom.demonstration import DemonstrationRecipe, train_demonstration
+    from brgsa_training.phantom.demonstration import train_demonstration
+    from brgsa_training.phantom.training_set import PhantomRecipe
     from brgsa_training.pretrain.command import parse
 
     changes = {
@@ -95,7 +96,7 @@ def run_demonstration(arguments: argparse.Namespace) -> None:
         "phantoms.test": arguments.test,
     }
     options = [f"--{name}={value}" for name, value in changes.items() if value is not None]
-    recipe = parse(["--config", arguments.recipe, *options], DemonstrationRecipe)[0]
+    recipe = parse(["--config", arguments.recipe, *options], PhantomRecipe)[0]
     workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
     if workers < 1:
         raise UsageError(f"--workers {workers} is not possible: use 1 or more.")

@@ -23,6 +23,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from brgsa.errors import InputError, OutOfMemoryError, UsageError
@@ -177,14 +178,13 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
     checksums: dict[int, str] = {}
     with tqdm(total=len(seeds), desc="phantoms", unit="case", smoothing=0.05) as bar:
         if workers == 1:
-            for seed in seeds:
-                checksums[seed] = _write_case(plan, out, seed)
-                bar.update()
+            with threadpool_limits(1):
+                for seed in seeds:
+                    checksums[seed] = _write_case(plan, out, seed)
+                    bar.update()
             return checksums
-        # Ctrl-C is the parent's to handle; a few cases per job, because a coarse one is quicker than handing it over.
-        with ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-        ) as pool:
+        # A few cases per job, because a coarse one is quicker than handing it over.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
             per_job = 8 if np.prod(plan.grid) < 1_000_000 else 1
             jobs = [pool.submit(_write_chunk, plan, out, chunk) for chunk in _chunks(seeds, per_job)]
             try:
@@ -200,6 +200,11 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return checksums
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threadpool_limits(1)  # the products of a phantom are too small to share between threads
 
 
 def _chunks(seeds: list[int], size: int) -> Iterator[list[int]]:

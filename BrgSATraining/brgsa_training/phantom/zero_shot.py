@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from brgsa.model import BrgSAModel, cosines
@@ -21,21 +22,44 @@ def prompts() -> list[str]:
 
 
 @torch.inference_mode()
-def zero_shot_scores(
-    model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, texts: Sequence[str], batch_size: int = 50
-) -> np.ndarray:
-    """Score `final` (docs/method.md a.4) of every volume and text, (N, len(texts)) float32, in order of the cases."""
+def image_embeddings(model: BrgSAModel, volumes: Volumes, batch_size: int = 50) -> Tensor:
+    """Embeddings v of every volume, (N, E), in order of the cases; the model is left in the mode it was in."""
+    training, cases, rows = model.training, list(volumes.cases), []
+    model.eval()
+    for at in tqdm(range(0, len(cases), batch_size), desc="score", unit="batch", leave=False):
+        voxels = torch.from_numpy(np.stack([volumes.volume(case) for case in cases[at : at + batch_size]]))[:, None]
+        rows.append(model.embed_image(to_model_input(voxels, volumes.plan, volumes.slope, volumes.intercept)))
+    model.train(training)
+    return torch.cat(rows)
+
+
+@torch.inference_mode()
+def text_embeddings(model: BrgSAModel, tokenizer: PromptTokenizer, texts: Sequence[str]) -> Tensor:
+    """Embeddings t of texts, (S, E); the model is left in the mode it was in."""
     training = model.training
     model.eval()
     ids, mask = tokenizer.encode(texts)
     text = model.embed_text(torch.from_numpy(ids), torch.from_numpy(mask))
-    cases, rows = list(volumes.cases), []
-    for at in tqdm(range(0, len(cases), batch_size), desc="score", unit="batch", leave=False):
-        voxels = torch.from_numpy(np.stack([volumes.volume(case) for case in cases[at : at + batch_size]]))[:, None]
-        image = model.embed_image(to_model_input(voxels, volumes.plan, volumes.slope, volumes.intercept))
-        rows.append((cosines(image, text) + cosines(model.bank(image), text)) / 2)
     model.train(training)
-    return torch.cat(rows).numpy()
+    return text
+
+
+@torch.inference_mode()
+def zero_shot_scores(model: BrgSAModel, image: Tensor, text: Tensor, kind: str = "final") -> np.ndarray:
+    """Scores (N, S) float32 of embeddings (N, E) and (S, E); kinds as in `brgsa.scoring`, see docs/method.md a.4."""
+    direct = cosines(image, text)
+    if kind == "direct":
+        return direct.numpy()
+    return ((direct + cosines(model.bank(image), text)) / 2).numpy()
+
+
+def phantom_scores(
+    model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, kind: str = "final"
+) -> np.ndarray:
+    """Score every volume against one prompt per abnormality, (N, abnormalities)."""
+    return zero_shot_scores(
+        model, image_embeddings(model, volumes), text_embeddings(model, tokenizer, prompts()), kind
+    )
 
 
 def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

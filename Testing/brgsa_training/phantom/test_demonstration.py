@@ -11,17 +11,12 @@ from brgsa.prompts import PromptTokenizer, clean
 from brgsa.scoring import Scorer
 from brgsa.weights import file_sha256, open_weights, verify
 from brgsa_training.cli import main
-from brgsa_training.phantom.demonstration import (
-    DemonstrationRecipe,
-    PhantomConfig,
-    phantom_studies,
-    phantom_volumes,
-)
 from brgsa_training.phantom.phantom import make_report
 from brgsa_training.phantom.prevalence import labels
+from brgsa_training.phantom.training_set import PhantomConfig, PhantomRecipe, phantom_studies, phantom_volumes
 from brgsa_training.phantom.vocabulary import word_pieces
-from brgsa_training.phantom.zero_shot import auroc_summary, prompts, zero_shot_scores
-from brgsa_training.pretrain.recipe import recipe_path
+from brgsa_training.phantom.zero_shot import auroc_summary, phantom_scores
+from brgsa_training.pretrain.recipe_file import read_recipe
 
 SMALL = {
     "phantoms": {"train": 24, "validation": 30, "test": 40, "long_steps": 3},
@@ -34,7 +29,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory):
-    recipe = yaml.safe_load(recipe_path("phantom").read_text(encoding="utf-8"))
+    recipe = read_recipe("phantom")
     for section, values in SMALL.items():
         recipe[section] |= values
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
@@ -66,7 +61,7 @@ def test_the_table_agrees_with_the_scorer(run, tmp_path):
     assert main(["phantom", "generate", "--count", "2", "--out", str(tmp_path / "ct"), "--workers", "1"]) == 0
     scorer = Scorer.from_pretrained(run / "weights", device="cpu", precision="fp32", cache=False)
     config = PhantomConfig()
-    scores = zero_shot_scores(scorer.model, scorer.tokenizer, phantom_volumes(range(2), config), prompts())
+    scores = phantom_scores(scorer.model, scorer.tokenizer, phantom_volumes(range(2), config))
     for number, path in enumerate(sorted((tmp_path / "ct" / "volumes").glob("*.nii.gz"))):
         rows = scorer.score(path, AbnormalityList.from_names(labels())).scores
         # training reads HU in 8 bits, the scorer whole numbers
@@ -126,5 +121,5 @@ def test_the_recipes_that_come_with_the_repository_can_be_read():
     from brgsa_training.pretrain.command import parse
 
     for name in ("phantom", "phantom-quick"):
-        recipe = parse(["--config", name], DemonstrationRecipe)[0]
+        recipe = parse(["--config", name], PhantomRecipe)[0]
         assert recipe.weights.notice.startswith("demonstration")

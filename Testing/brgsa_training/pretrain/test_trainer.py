@@ -387,14 +387,15 @@ def test_the_library_takes_volumes_from_memory(small_run):
 
 
 def test_recipes_of_the_repository_can_be_read():
-    from brgsa_training.phantom.demonstration import DemonstrationRecipe
+    from brgsa_training.phantom.training_set import PhantomRecipe
     from brgsa_training.pretrain.command import parse
-    from brgsa_training.pretrain.recipe import RECIPES, Recipe
+    from brgsa_training.pretrain.recipe import Recipe
+    from brgsa_training.pretrain.recipe_file import RECIPES
 
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     assert {"brgsa", "no-bank", "no-summaries", "clip"} <= set(names)
     for name in names:
-        kind = DemonstrationRecipe if name.startswith("phantom") else Recipe
+        kind = PhantomRecipe if name.startswith("phantom") else Recipe
         recipe, _, _ = parse(["--config", name], kind)
         json.dumps(recipe.to_dict())
     released = parse(["--config", "brgsa"])[0]
