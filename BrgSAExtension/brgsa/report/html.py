@@ -60,13 +60,39 @@ def html_page(
     scores: ScanScores, scan: PreparedScan, maps: Sequence[HeatMap], plan: dict[str, Any], made: datetime
 ) -> str:
     """The page as text; everything that comes from outside is escaped."""
-    style = importlib.resources.files("brgsa").joinpath("data/report-style.html").read_text(encoding="utf-8")
+    body = (
+        checks_section(scores),
+        _scores(scores),
+        _slices(scan, maps),
+        meaning_section(scores, maps[0].method if maps else None, scan.grid),
+        provenance_section(scores, plan),
+    )
+    kind = "Chest CT scored against words"
+    return document(kind, scores, introduction(scores, scan, made), body, first="scores", layers=bool(maps))
+
+
+def document(
+    kind: str, scores: ScanScores, intro: str, body: Sequence[str], *, first: str, layers: bool, style: str = ""
+) -> str:
+    """A whole page around sections that are HTML already.
+
+    Args:
+        kind: what the page is, text.
+        scores: of the scan, for its name and notice.
+        intro: what stands under the name, HTML.
+        body: the sections.
+        first: id of the heading that a keyboard user may skip to.
+        layers: offer to take the coloured layers off.
+        style: more rules, CSS.
+    """
+    sheet = importlib.resources.files("brgsa").joinpath("data/report-style.html").read_text(encoding="utf-8")
     case = escape(scores.case)
     toggle = (
         '<input type="checkbox" id="layers" checked><label for="layers">Show the heat maps over the slices</label>'
-        if maps
+        if layers
         else ""
     )
+    sections = "\n".join(body)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -76,27 +102,28 @@ def html_page(
 <meta name="referrer" content="no-referrer">
 <title>BrgSA: {case}</title>
 <link rel="icon" href="data:,">
-{style}</head>
+{sheet}{f"<style>{style}</style>" if style else ""}</head>
 <body>
-<a class="skip" href="#scores">Skip to the scores</a>
+<a class="skip" href="#{first}">Skip to the {first}</a>
 <header>
-<p class="kind">Chest CT scored against words · for research use only</p>
+<p class="kind">{escape(kind)} · for research use only</p>
 <h1>{case}</h1>
-<p>{_size(scan)}. Weights <b>{escape(str(scores.settings["weights"]))}</b>, list
-<b>{escape(str(scores.settings["abnormalities"]))}</b>, made {made:%Y-%m-%d %H:%M} UTC.</p>
+{intro}
 {_notice(scores)}
 </header>
 {toggle}
 <main>
-{_checks(scores)}
-{_scores(scores)}
-{_slices(scan, maps)}
-{_meaning(scores, maps, scan.grid)}
-{_provenance(scores, plan)}
+{sections}
 </main>
 </body>
 </html>
 """
+
+
+def introduction(scores: ScanScores, scan: PreparedScan, made: datetime) -> str:
+    """One line about the scan and what scored it, HTML."""
+    return f"""<p>{_size(scan)}. Weights <b>{escape(str(scores.settings["weights"]))}</b>, list
+<b>{escape(str(scores.settings["abnormalities"]))}</b>, made {made:%Y-%m-%d %H:%M} UTC.</p>"""
 
 
 def _size(scan: PreparedScan) -> str:
@@ -108,7 +135,8 @@ def _notice(scores: ScanScores) -> str:
     return f'<p class="notice" role="note">{escape(scores.notice)}</p>' if scores.notice else ""
 
 
-def _checks(scores: ScanScores) -> str:
+def checks_section(scores: ScanScores) -> str:
+    """What the input checks say, HTML."""
     items = [
         f'<li class="{escape(finding.severity)}"><b>{_SEVERITIES.get(finding.severity, "Note")}</b> '
         f"{escape(finding.message)} <code>{escape(finding.code)}</code></li>"
@@ -169,22 +197,27 @@ def _yes_no(positive: bool | None) -> str:
 def _slices(scan: PreparedScan, maps: Sequence[HeatMap]) -> str:
     if not maps:
         return ""
-    parts = [_map(scan, heat) for heat in maps]
-    gradient = ", ".join(f"rgb{colour}" for colour in COLOURS)
+    parts = [f'<div class="map"><h3>{escape(heat.name)}</h3>{map_figures(scan, heat)}</div>' for heat in maps]
     return f"""<section aria-labelledby="slices"><h2 id="slices">Where the model looked</h2>
-<p>Slices through the strongest point (ring) of each map. <b>Model attention, not a segmentation:</b> it says what moved
-the score, not where a lesion ends, and what is absent has a map, too.</p>
-<p class="legend"><span>{LOWEST_SHOWN:.0%}</span>
-<span class="scale" style="background:linear-gradient(to right, {gradient})"></span>
-<span>100% of the strongest value of each map</span></p>
+{maps_legend()}
 {"".join(parts)}
 </section>"""
 
 
-def _map(scan: PreparedScan, heat: HeatMap) -> str:
-    name = escape(heat.name)
-    figures = "".join(_figure(name, cut) for cut in key_slices(scan.volume, heat))
-    return f'<div class="map"><h3>{name}</h3><div class="figures">{figures}</div></div>'
+def maps_legend() -> str:
+    """What the slices and their colours mean, HTML."""
+    gradient = ", ".join(f"rgb{colour}" for colour in COLOURS)
+    return f"""<p>Slices through the strongest point (ring) of each map. <b>Model attention, not a segmentation:</b> it
+says what moved the score, not where a lesion ends, and what is absent has a map, too.</p>
+<p class="legend"><span>{LOWEST_SHOWN:.0%}</span>
+<span class="scale" style="background:linear-gradient(to right, {gradient})"></span>
+<span>100% of the strongest value of each map</span></p>"""
+
+
+def map_figures(scan: PreparedScan, heat: HeatMap) -> str:
+    """Three slices through the strongest point of a map, HTML."""
+    figures = "".join(_figure(escape(heat.name), cut) for cut in key_slices(scan.volume, heat))
+    return f'<div class="figures">{figures}</div>'
 
 
 def _figure(name: str, cut: KeySlice) -> str:
@@ -203,13 +236,14 @@ def _figure(name: str, cut: KeySlice) -> str:
 </figure>"""
 
 
-def _meaning(scores: ScanScores, maps: Sequence[HeatMap], grid: ModelGrid) -> str:
+def meaning_section(scores: ScanScores, method: str | None, grid: ModelGrid) -> str:
+    """What the numbers mean, HTML; `method` of the heat maps, None where there are none."""
     seen = " × ".join(f"{count * size:g}" for count, size in zip(grid.shape, grid.spacing, strict=True))
     spacing = " × ".join(f"{size:g}" for size in grid.spacing)
     heat = (
-        f"<p>Heat maps: {_METHODS[maps[0].method]}. They belong to the direct score only and are coarse: one value "
+        f"<p>Heat maps: {_METHODS[method]}. They belong to the direct score only and are coarse: one value "
         "per patch of the scan, drawn smoothly. Each has its own scale: strong colours do not mean a high score.</p>"
-        if maps
+        if method
         else ""
     )
     return f"""<section aria-labelledby="meaning"><h2 id="meaning">What the numbers mean, and their limits</h2>
@@ -222,7 +256,8 @@ learned from reports, so it repeats what reports mention and how often they do.<
 {heat}<p><b>For research use only. Not a medical device. Not for diagnosis.</b></p></section>"""
 
 
-def _provenance(scores: ScanScores, plan: dict[str, Any]) -> str:
+def provenance_section(scores: ScanScores, plan: dict[str, Any]) -> str:
+    """Versions and settings, HTML."""
     rows = {"brgsa": brgsa.__version__, **scores.settings}
     rows |= {f"preprocessing: {key}": value for key, value in plan.items()}
     rows |= {f"seconds: {stage}": f"{value:.2f}" for stage, value in scores.seconds.items()}
