@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -96,11 +97,13 @@ def parse(arguments: Sequence[str], kind: type | None = None) -> tuple[Any, bool
 
     Raises:
         UsageError: an unknown recipe, name or value.
+        InputError: a file is no recipe.
     """
     from jsonargparse import ArgumentParser
 
     from brgsa.errors import UsageError
-    from brgsa_training.pretrain.recipe import Recipe, recipe_path
+    from brgsa_training.pretrain.recipe import Recipe
+    from brgsa_training.pretrain.recipe_file import read_recipe, require_groups
 
     kind = kind or Recipe
     command = "pretrain" if kind is Recipe else "pretrain-image"
@@ -115,12 +118,18 @@ def parse(arguments: Sequence[str], kind: type | None = None) -> tuple[Any, bool
     parser.add_argument("--resume", type=str, default="", help="auto: go on where a run was cut; or a checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print data, steps and memory, and stop")
     parser.add_class_arguments(kind, as_group=True)
+
+    def merged(name: str) -> str:
+        values = read_recipe(name)
+        require_groups(name, values, kind().to_dict())
+        return json.dumps(values, default=str)  # jsonargparse takes the text of a file as well as its path
+
     arguments = list(arguments)
     for number, argument in enumerate(arguments):
         if argument == "--config" and number + 1 < len(arguments):
-            arguments[number + 1] = str(recipe_path(arguments[number + 1]))
+            arguments[number + 1] = merged(arguments[number + 1])
         elif argument.startswith("--config="):
-            arguments[number] = f"--config={recipe_path(argument.partition('=')[2])}"
+            arguments[number] = f"--config={merged(argument.partition('=')[2])}"
     try:
         values = parser.parse_args(arguments)
         ready = parser.instantiate_classes(values)

@@ -6,14 +6,10 @@ and the whole recipe is kept in every checkpoint. Reference: docs/method.md e.
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from brgsa.errors import UsageError
 from brgsa_training.data.augmentation import Augmentation
 from brgsa_training.pretrain.loss import LossWeights
-
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @dataclass
@@ -222,21 +218,6 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return result
-
-
-def recipe_path(name: str) -> Path:
-    """The file of a recipe, given its path or the bare name of one that comes with the repository.
-
-    Raises:
-        UsageError: neither.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = RECIPES / f"{name}.yaml"
-    if known.is_file():
-        return known
-    names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml"))) or "none"
-    raise UsageError(f"no recipe {name!r}: neither a file nor one of {names}.")
 
 
 def plain(value: Any) -> Any:
