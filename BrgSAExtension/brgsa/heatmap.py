@@ -88,7 +88,7 @@ def heatmaps(
     with out_of_memory(scorer.device):
         maps = make(scorer.model, volume, texts, on_progress)
         for abnormality, patches in zip(abnormalities, maps, strict=True):
-            yield _on_scan(abnormality.name, method, patches, scan)
+            yield on_scan(abnormality.name, method, patches, scan)
 
 
 def attention_rollout(
@@ -294,8 +294,8 @@ def _text(scorer: Scorer, abnormality: Abnormality) -> Tensor:
     return F.normalize(vectors, dim=-1).mean(0).to(scorer.device)
 
 
-def _on_scan(name: str, method: str, patches: Tensor, scan: PreparedScan) -> HeatMap:
-    """Carry patch weights to the scan. Cosines are stretched so that the lowest becomes 0."""
+def on_scan(name: str, method: str, patches: Tensor, scan: PreparedScan) -> HeatMap:
+    """Carry patch weights (X', Y', Z') to the scan. Cosines are stretched so that the lowest becomes 0."""
     shown = patches.float().cpu()
     if method == "similarity":
         shown = shown - shown.min()
