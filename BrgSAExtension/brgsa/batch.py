@@ -29,7 +29,7 @@ from brgsa.case_files import CaseFiles
 from brgsa.cases import Case
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError, first_line
 from brgsa.files import atomic_path, write_csv, write_json
-from brgsa.scoring import Progress, Scorer, settings_digest
+from brgsa.scoring import Progress, Scorer, settings_digest, silent
 
 log = logging.getLogger(__name__)
 
@@ -195,10 +195,13 @@ def score_cases(
     return BatchResult(records, failures, done, len(known))
 
 
-def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path) -> BatchResult:
+def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progress: Progress = silent) -> BatchResult:
     """Write `embeddings/CASE.npz` (image and image_from_bank, float32) for every case, and manifest.csv.
 
     A case whose file is there, made with these weights from the scan as it is now, is not done again.
+
+    Args:
+        on_progress: called with the fraction of all cases that is done.
 
     Raises:
         BrgSAError: the folder cannot be written.
@@ -211,8 +214,13 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path) -> Batch
     known = {case.name: None for case in cases if _is_embedded(out, case, made_with[case.name])}
     done, failures = dict(known), []
 
-    def embed(case: Case, on_progress: Progress) -> None:
-        embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=on_progress)
+    def embed(case: Case, on_case_progress: Progress) -> None:
+        def both(fraction: float, stage: str) -> None:
+            on_case_progress(fraction, stage)
+            finished = len(done) + len(failures)
+            on_progress((finished + fraction) / len(cases), f"scan {finished + 1} of {len(cases)}: {stage}")
+
+        embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=both)
         with atomic_path(embedding_path(out, case)) as temporary:
             np.savez(
                 temporary,

@@ -126,14 +126,14 @@ class CaseFiles:
         """The abnormalities to make heat maps of, in the order in which a report shows them."""
         by_name = {abnormality.name: abnormality for abnormality in abnormalities}
         if not self.heatmaps:
-            return [by_name[name] for name in _highest(scores, MAPS_IN_REPORT if "html" in self.reports else 0)]
+            return [by_name[name] for name in highest(scores, MAPS_IN_REPORT if "html" in self.reports else 0)]
         first = self.heatmaps[0]
         if first == ALL_POSITIVE:
             if all(row.positive is None for row in scores.scores):
                 raise UsageError("--heatmap all-positive needs thresholds, in the list or the calibration. Use top:3.")
-            return [by_name[name] for name in _highest(scores, len(by_name)) if scores[name].positive]
+            return [by_name[name] for name in highest(scores, len(by_name)) if scores[name].positive]
         if _is_top(first):
-            return [by_name[name] for name in _highest(scores, int(first.removeprefix(TOP)))]
+            return [by_name[name] for name in highest(scores, int(first.removeprefix(TOP)))]
         return [by_name[name] for name in self.heatmaps]
 
 
@@ -142,7 +142,7 @@ def _is_top(text: str) -> bool:
     return text.startswith(TOP) and count.isdecimal() and int(count) > 0
 
 
-def _highest(scores: "ScanScores", count: int) -> list[str]:
+def highest(scores: "ScanScores", count: int) -> list[str]:
     """Names in falling order of the score, or of its distance from the threshold where every row has one."""
     thresholds = all(row.threshold is not None for row in scores.scores)
     rows = sorted(scores.scores, key=lambda row: -(row.score - row.threshold if thresholds else row.score))

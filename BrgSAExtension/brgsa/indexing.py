@@ -23,7 +23,7 @@ from brgsa.batch import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_pa
 from brgsa.cases import Case
 from brgsa.errors import BrgSAError, UsageError
 from brgsa.files import atomic_folder, write_csv, write_json
-from brgsa.scoring import Scorer
+from brgsa.scoring import Progress, Scorer, silent
 from brgsa.similar import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex, absolute
 from brgsa.weights import registry
 
@@ -52,7 +52,12 @@ class IndexResult:
 
 
 def index_cases(
-    scorer: Scorer, cases: Sequence[Case], folder: str | os.PathLike, *, remove_vanished: bool = False
+    scorer: Scorer,
+    cases: Sequence[Case],
+    folder: str | os.PathLike,
+    *,
+    remove_vanished: bool = False,
+    on_progress: Progress = silent,
 ) -> IndexResult:
     """Bring an index up to date with these cases; scans of earlier runs stay in it.
 
@@ -62,6 +67,7 @@ def index_cases(
     Args:
         folder: the index; made where there is none.
         remove_vanished: take scans out that are no longer where they were.
+        on_progress: what it raises ends the run; what was embedded so far is kept for the next one.
 
     Raises:
         UsageError: the index was made with other weights or settings.
@@ -79,7 +85,7 @@ def index_cases(
     same = {key for key in states if key in known and states[key] and old.scans[known[key]][3] == states[key]}
     todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
 
-    batch = embed_cases(scorer, todo, folder / UNFINISHED)
+    batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress)
     failed = {failure.case for failure in batch.failures}
     new = [case for case in todo if case.name not in failed]
     batch = BatchResult([], batch.failures, batch.done, batch.resumed + len(same))

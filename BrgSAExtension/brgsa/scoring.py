@@ -9,6 +9,7 @@ negative prompts is subtracted.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -223,6 +224,19 @@ class Scorer:
         device = choose_device(device)
         precision = choose_precision(precision, device)
         return cls(open_weights(weights), device, precision, fidelity, EmbeddingCache() if cache else None)
+
+    def like(self, precision: str, fidelity: str) -> "Scorer":
+        """This scorer with another precision and fidelity; both share the model.
+
+        Raises:
+            UsageError: an unknown precision or fidelity, or one that the device cannot compute in.
+        """
+        if fidelity not in FIDELITIES:
+            raise UsageError(f"unknown fidelity {fidelity!r}. Choose one of {', '.join(FIDELITIES)}.")
+        other = copy.copy(self)
+        other.precision, other.fidelity = choose_precision(precision, self.device), fidelity
+        other._last = None
+        return other
 
     def score(
         self,

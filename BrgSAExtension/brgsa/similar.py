@@ -181,9 +181,22 @@ def similar_to_scan(index: ScanIndex, scorer: "Scorer", case: Case, top: int = 5
     index.require_weights(scorer.weights.checksum, scorer.weights.name)
     embedding = scorer.embed(case.path, case=case.name, series=case.series)
     own = index.rows_of(case)
+    return similar_to_embedding(index, embedding.image, top, own), own
+
+
+def similar_to_embedding(index: ScanIndex, image: np.ndarray, top: int = 5, own: Collection[int] = ()) -> list[Hit]:
+    """The scans most like an embedded one by cos(v, v').
+
+    Args:
+        image: v, (E,), made with the weights, precision and fidelity of the index.
+        own: rows that are this very scan, and no hits.
+
+    Raises:
+        InputError: the index holds no other scan.
+    """
     if len(own) == len(index):
-        raise InputError(f"{index.folder}: the index holds no other scan than {case.path}. Add more to compare with.")
-    return index.nearest("direct", embedding.image, top, own), own
+        raise InputError(f"{index.folder}: the index holds no other scan than this one. Add more to compare with.")
+    return index.nearest("direct", image, top, own)
 
 
 def similar_to_text(index: ScanIndex, scorer: "Scorer", text: str, top: int = 5) -> list[Hit]:
@@ -196,7 +209,7 @@ def similar_to_text(index: ScanIndex, scorer: "Scorer", text: str, top: int = 5)
     index.require_weights(scorer.weights.checksum, scorer.weights.name)
     if not clean(text):
         raise UsageError(
-            f'--text "{text}" reaches the model as "", because its text cleaning keeps only ASCII letters and '
+            f'the text "{text}" reaches the model as "", because its text cleaning keeps only ASCII letters and '
             'digits and no sentence of one word. Write a phrase such as "There is a pleural effusion".'
         )
     return index.nearest("final", scorer.embed_texts([text])[0], top)

@@ -64,7 +64,7 @@ class StubWorker(Worker):
             "licence": "",
         }
 
-    def _open_scorer(self, job: Job) -> StubScorer:
+    def open_scorer(self, job: Job) -> StubScorer:
         self._scorer = (("stub",), StubScorer())
         return self._scorer[1]
 
@@ -72,8 +72,12 @@ class StubWorker(Worker):
         return {"findings": []}
 
     def _heatmap(self, job: Job) -> Mapping[str, Any]:
-        self._warm(job)
+        self.warm(job)
         raise RefusedError(NOT_AVAILABLE, "heat maps are not available from the stub.")
+
+    def _report(self, job: Job) -> Mapping[str, Any]:
+        self.warm(job)
+        raise RefusedError(NOT_AVAILABLE, "reports are not available from the stub.")
 
 
 def _score(prompt: str) -> float:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from brgsa import __version__, worker_weights
+from brgsa import __version__, worker_index, worker_weights
 from brgsa.errors import BrgSAError, OutOfMemoryError, first_line
 from brgsa.protocol import CANCELLED, ERROR_CODES, MEMORY_SUGGESTIONS, PROTOCOL_VERSION, UNEXPECTED
 from brgsa.worker_job import CancelledError, Channel, Job, RefusedError
@@ -51,11 +51,15 @@ class Worker(ScanRequests):
             "score": self._score,
             "rescore": self._rescore,
             "heatmap": self._heatmap,
+            "report": self._report,
+            "similar": functools.partial(worker_index.similar, memory=self),
+            "index": functools.partial(worker_index.update, memory=self),
+            "series": worker_index.series,
             "weights/list": worker_weights.list_weights,
             "weights/info": worker_weights.describe,
             "weights/verify": worker_weights.verify_files,
             "weights/import": worker_weights.import_weights,
-            "weights/delete": functools.partial(worker_weights.delete, forget=self._forget_scorer),
+            "weights/delete": functools.partial(worker_weights.delete, forget=self.forget_scorer),
             "cache/clear": worker_weights.clear_cache,
         }
 
@@ -116,7 +120,7 @@ class Worker(ScanRequests):
         except RefusedError as error:
             self._fail(job.id, error.code, str(error))
         except (OutOfMemoryError, MemoryError) as error:
-            self._forget_scorer()
+            self.forget_scorer()
             message = str(error) or "the machine ran out of memory. Close other programs."
             self._fail(job.id, ERROR_CODES[5], message, suggestions=MEMORY_SUGGESTIONS)
         except ImportError as error:

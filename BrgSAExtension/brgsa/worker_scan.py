@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brgsa.errors import UsageError, first_line
@@ -12,8 +13,11 @@ from brgsa.protocol import NO_SCAN
 from brgsa.worker_job import Job, RefusedError
 
 if TYPE_CHECKING:
+    from numpy import ndarray
+
     from brgsa.abnormalities import Abnormality, AbnormalityList
-    from brgsa.scoring import PreparedScan, ScanEmbedding, ScanScores, Scorer
+    from brgsa.heatmap import HeatMap
+    from brgsa.scoring import PreparedScan, Progress, ScanEmbedding, ScanScores, Scorer
 
 # Memory that scoring takes, in multiples of the size of the weights: 3.5 GB for the 0.8 GB of the released model's size
 # (`brgsa.doctor`).
@@ -23,13 +27,36 @@ GPU_MEMORY_FACTOR = 4
 FEW_PROMPTS = 4
 
 
+REPORTS = ("html", "sr")
+
+
+@dataclass
+class ScanInMemory:
+    """The scan that was scored last.
+
+    Attributes:
+        key: what requests call it.
+        abnormalities, scores: of the last scoring.
+        known: abnormalities whose prompts have been encoded.
+        maps: patches (X', Y', Z') of the heat maps made so far, by abnormality and method. The maps themselves are as
+            large as the scan and made again from these when they are needed.
+    """
+
+    key: str
+    prepared: PreparedScan
+    embedding: ScanEmbedding
+    abnormalities: AbnormalityList
+    scores: ScanScores
+    known: set[Abnormality]
+    maps: dict[tuple[Abnormality, str], ndarray] = field(default_factory=dict)
+
+
 class ScanRequests:
     """Requests about the scan in memory, and the one that puts it there."""
 
     def __init__(self) -> None:
         self._scorer: tuple[tuple[str, ...], Scorer] | None = None
-        self._scan: tuple[str, PreparedScan, ScanEmbedding] | None = None
-        self._scored: set[Abnormality] = set()
+        self._scan: ScanInMemory | None = None
 
     def _check(self, job: Job) -> Mapping[str, Any]:
         from brgsa.checks import check_ct
@@ -44,7 +71,7 @@ class ScanRequests:
         abnormalities = _abnormalities(job)
         options = {"prompts": job.text("prompts", "single"), "kind": job.text("kind", "final")}
         path, scan = job.text("path"), job.text("scan")
-        scorer = self._open_scorer(job)
+        scorer = self.open_scorer(job)
         self._scan = None
 
         def progress(fraction: float, stage: str) -> None:
@@ -55,44 +82,87 @@ class ScanRequests:
             embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
         job.progress(0.95, "comparing with the prompts")
         scores = scorer.score_embedding(embedding, abnormalities, **options)
-        self._scan, self._scored = (scan, prepared, embedding), set(abnormalities)
+        self._scan = ScanInMemory(scan, prepared, embedding, abnormalities, scores, set(abnormalities))
         return _result(scan, scores)
 
     def _rescore(self, job: Job) -> Mapping[str, Any]:
-        scan, _, embedding, scorer = self._warm(job)
+        scan, scorer = self.warm(job)
         options = {"prompts": job.text("prompts", "single"), "kind": job.text("kind", "final")}
         abnormalities = _abnormalities(job)
-        new = {each for each in abnormalities if each not in self._scored}
+        new = {each for each in abnormalities if each not in scan.known}
         with one_thread() if len(new) <= FEW_PROMPTS else contextlib.nullcontext():
-            scores = scorer.score_embedding(embedding, abnormalities, **options)
-        self._scored |= new
-        return _result(scan, scores)
+            scores = scorer.score_embedding(scan.embedding, abnormalities, **options)
+        scan.abnormalities, scan.scores = abnormalities, scores
+        scan.known |= new
+        return _result(scan.key, scores)
 
     def _heatmap(self, job: Job) -> Mapping[str, Any]:
-        _, prepared, _, scorer = self._warm(job)
+        scan, scorer = self.warm(job)
         path, method = job.text("path"), job.text("method", "rollout")
         abnormality = _abnormality(job.values.get("abnormality"))
-        from brgsa.heatmap import heatmaps
         from brgsa.heatmap_file import save_heatmap
 
         def progress(fraction: float, stage: str) -> None:
             job.progress(0.95 * fraction, stage)
 
         with cancel_points(scorer, job):
-            (heat,) = heatmaps(scorer, prepared, [abnormality], method, progress)
+            (heat,) = _maps(scorer, scan, [abnormality], method, progress)
         job.progress(0.95, "writing the heat map")
-        save_heatmap(path, heat.volume, prepared.volume)
+        save_heatmap(path, heat.volume, scan.prepared.volume)
         x, y, z = heat.maximum_lps
         return {"path": path, "maximum": [-x, -y, z], "method": method}
 
-    def _warm(self, job: Job) -> tuple[str, PreparedScan, ScanEmbedding, Scorer]:
-        """The scan that is in memory, if it is the one that the request means."""
-        scan = job.text("scan")
-        if self._scan is None or self._scorer is None or self._scan[0] != scan:
-            raise RefusedError(NO_SCAN, "this scan is not in memory. Score it first.")
-        return *self._scan, self._scorer[1]
+    def _report(self, job: Job) -> Mapping[str, Any]:
+        scan, scorer = self.warm(job)
+        path, kind = job.text("path"), job.text("kind")
+        if kind == "html":
+            shown = self._write_html(job, path, scan, scorer)
+            return {"path": path, "kind": kind, "heatmaps": shown}
+        if kind != "sr":
+            raise UsageError(f'the kind of report "{kind[:40]}" is unknown. Kinds: {", ".join(REPORTS)}.')
+        files = job.values.get("files")
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise UsageError(
+                'the request "report" of the kind "sr" needs "files", the list of files of the DICOM series'
+            )
+        from brgsa.report.sr import write_sr
 
-    def _open_scorer(self, job: Job) -> Scorer:
+        def progress(fraction: float, stage: str) -> None:
+            job.progress(0.9 * fraction, stage)
+
+        write_sr(path, scan.scores, scan.abnormalities, files, progress)
+        return {"path": path, "kind": kind}
+
+    def _write_html(self, job: Job, path: str, scan: ScanInMemory, scorer: Scorer) -> list[str]:
+        """Write the page with the heat maps made so far, or those of the highest scores; return whose they are."""
+        from brgsa.case_files import MAPS_IN_REPORT, MOST_MAPS_IN_REPORT, highest
+        from brgsa.report.html import write_html
+
+        by_name = {each.name: each for each in scan.abnormalities}
+        falling = [by_name[name] for name in highest(scan.scores, len(by_name))]
+        made = [each for each in falling if (each, "rollout") in scan.maps]
+        chosen = made[:MOST_MAPS_IN_REPORT] or falling[:MAPS_IN_REPORT]
+
+        def progress(fraction: float, stage: str) -> None:
+            job.progress(0.9 * fraction, stage)
+
+        with cancel_points(scorer, job):
+            maps = list(_maps(scorer, scan, chosen, "rollout", progress))
+        job.progress(0.9, "writing the page")
+        write_html(path, scan.scores, scan.prepared, maps, scorer.weights.plan.to_dict())
+        return [heat.name for heat in maps]
+
+    def warm(self, job: Job) -> tuple[ScanInMemory, Scorer]:
+        """The scan that is in memory, if it is the one that the request means.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        if self._scan is None or self._scorer is None or self._scan.key != job.text("scan"):
+            raise RefusedError(NO_SCAN, "this scan is not in memory. Score it first.")
+        return self._scan, self._scorer[1]
+
+    def open_scorer(self, job: Job) -> Scorer:
         """The scorer with the request's weights and options: the one in memory, or a new one."""
         from brgsa.weights import open_weights
 
@@ -103,7 +173,7 @@ class ScanRequests:
         key = (opened.checksum, device, precision)
         if self._scorer and self._scorer[0] == key:
             return self._scorer[1]
-        self._forget_scorer()
+        self.forget_scorer()
         job.progress(0.05, "loading PyTorch")
         from brgsa.scoring import Scorer
 
@@ -113,12 +183,31 @@ class ScanRequests:
         self._scorer = (key, Scorer.from_pretrained(weights, device=device, precision=precision))
         return self._scorer[1]
 
-    def _forget_scorer(self) -> None:
+    def forget_scorer(self) -> None:
         """Give the memory of the model back."""
         self._scorer = self._scan = None
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _maps(
+    scorer: Scorer, scan: ScanInMemory, abnormalities: Sequence[Abnormality], method: str, on_progress: Progress
+) -> Iterator[HeatMap]:
+    """Heat maps on the scan's voxels; those made before cost only the way from the patches to the voxels."""
+    import torch
+
+    from brgsa.heatmap import heatmaps, on_scan
+
+    missing = [each for each in abnormalities if (each, method) not in scan.maps]
+    new = heatmaps(scorer, scan.prepared, missing, method, on_progress)
+    for each in abnormalities:
+        if each in missing:
+            heat = next(new)
+            scan.maps[each, method] = heat.patches
+        else:
+            heat = on_scan(each.name, method, torch.from_numpy(scan.maps[each, method]), scan.prepared)
+        yield heat
 
 
 def _abnormalities(job: Job) -> AbnormalityList:

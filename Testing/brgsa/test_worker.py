@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import queue
 import subprocess
 import sys
 import threading
@@ -19,44 +18,11 @@ from brgsa.worker import Worker
 from brgsa.worker_job import CancelledError, Channel, Job
 from brgsa.worker_scan import cancel_points, memory_warning
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standins"))
+from worker_talk import Talk, abnormalities
+
 EXTENSION = Path(__file__).resolve().parents[2] / "BrgSAExtension"
 NAMES = ["Pleural effusion", "Emphysema"]
-
-
-class Talk:
-    """A worker in this process, with two queues as pipes."""
-
-    def __init__(self, worker=Worker, ended=None):
-        self._lines, self._answers = queue.Queue(), queue.Queue()
-        answers = io.StringIO()
-        answers.write = lambda line: self._answers.put(json.loads(line))
-        self.exit_codes = []
-        self.worker = worker(iter(self._lines.get, None), answers, end=ended or self.exit_codes.append)
-        self.thread = threading.Thread(target=self.worker.run, daemon=True)
-        self.thread.start()
-        self.hello = self.next()
-
-    def next(self, seconds=60):
-        return self._answers.get(timeout=seconds)
-
-    def send(self, **request):
-        self._lines.put(json.dumps(request) + "\n")
-
-    def send_line(self, line):
-        self._lines.put(line)
-
-    def ask(self, **request):
-        """The answer to a request, and the stages on the way."""
-        self.send(**request)
-        stages = []
-        while (message := self.next())["event"] == "progress":
-            assert message["id"] == request["id"] and 0 <= message["fraction"] <= 1
-            stages.append(message["stage"])
-        return message, stages
-
-    def end(self):
-        self._lines.put(None)
-        self.thread.join(10)
 
 
 def converse(*arguments, request, **environment):
@@ -87,10 +53,6 @@ def talk():
     talk = Talk()
     yield talk
     talk.end()
-
-
-def abnormalities(*names):
-    return [{"name": name} for name in names]
 
 
 def test_the_first_message_names_the_version_of_the_protocol(talk):
@@ -355,7 +317,7 @@ def test_a_cancel_stops_the_encoding_between_two_layers():
             self.model(torch.zeros(1, 2))
 
     class Encoding(StubWorker):
-        def _open_scorer(self, job):
+        def open_scorer(self, job):
             return Scorer()
 
     talk = Talk(Encoding)
@@ -377,7 +339,7 @@ def test_few_new_prompts_are_encoded_in_one_thread_and_many_in_all():
             return super().score_embedding(*args, **options)
 
     class Patched(StubWorker):
-        def _open_scorer(self, job):
+        def open_scorer(self, job):
             self._scorer = (("stub",), Counting())
             return self._scorer[1]
 

@@ -37,8 +37,8 @@ class SlowScorer(stub.StubScorer):
 
 
 class Worker(stub.StubWorker):
-    def _open_scorer(self, job):
-        scorer = super()._open_scorer(job)
+    def open_scorer(self, job):
+        scorer = super().open_scorer(job)
         return SlowScorer() if FAULT == "is slow" else scorer
 
     def _score(self, job):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import brgsa
 from brgsa.abnormalities import Abnormality
 from brgsa.dicom_series import choose_series
-from brgsa.errors import InputError, SetupError
+from brgsa.errors import InputError, SetupError, first_line
 from brgsa.files import atomic_path
-from brgsa.scoring import AbnormalityScore, ScanScores
+from brgsa.scoring import AbnormalityScore, Progress, ScanScores, silent
 from brgsa.stored import Source
 
 if TYPE_CHECKING:
@@ -32,37 +32,43 @@ _REQUIRED = (
 )
 
 
-def write_sr(path: str | os.PathLike, scores: ScanScores, abnormalities: Sequence[Abnormality], source: Source) -> None:
+def write_sr(
+    path: str | os.PathLike,
+    scores: ScanScores,
+    abnormalities: Sequence[Abnormality],
+    images: Source | Sequence[str | os.PathLike],
+    on_progress: Progress = silent,
+) -> None:
     """Write the report.
 
     Args:
         abnormalities: the list that was scored, for the codes.
-        source: of the scan, a DICOM series.
+        images: source of the scan, a DICOM series; or the files of that series, where the scan was read from a copy.
+        on_progress: what it raises ends the work.
 
     Raises:
-        InputError: the scan is no DICOM series.
+        InputError: the scan is no DICOM series, or the files are not the images of one.
         SetupError: highdicom is missing.
         BrgSAError: the file cannot be written.
     """
+    try:
+        import highdicom  # noqa: F401 (before the series is read)
+    except ImportError as error:
+        raise SetupError("DICOM SR needs the package highdicom. Install it: pip install highdicom") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # highdicom's warnings quote the patient's name
-        document = structured_report(scores, abnormalities, source)
+        headers = _series(images) if isinstance(images, Source) else _headers(images, on_progress)
+        document = structured_report(scores, abnormalities, headers)
     with atomic_path(path) as temporary:
         document.save_as(temporary)
 
 
-def structured_report(scores: ScanScores, abnormalities: Sequence[Abnormality], source: Source) -> "Dataset":
+def structured_report(scores: ScanScores, abnormalities: Sequence[Abnormality], images: list["Dataset"]) -> "Dataset":
     """Make the report: a measurement group per abnormality, and references to every image of the series."""
-    if source.format != "dicom":
-        raise InputError(f"{source.path}: a DICOM SR needs a DICOM series, and this is {source.format}.")
-    try:
-        import highdicom
-        from highdicom import sr
-        from pydicom.sr.codedict import codes
-    except ImportError as error:
-        raise SetupError("DICOM SR needs the package highdicom: pip install 'brgsa[dicom-sr]'.") from error
+    import highdicom
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
 
-    images = _headers(source)
     algorithm = sr.AlgorithmIdentification(
         name="BrgSA",
         version=brgsa.__version__,
@@ -103,16 +109,34 @@ def structured_report(scores: ScanScores, abnormalities: Sequence[Abnormality], 
     return document
 
 
-def _headers(source: Source) -> list["Dataset"]:
-    """The series without its pixels."""
+def _series(source: Source) -> list["Dataset"]:
+    """The series that a scan was read from, without its pixels."""
+    if source.format != "dicom":
+        raise InputError(f"{source.path}: a DICOM SR needs a DICOM series, and this is {source.format}.")
+    series, _ = choose_series(source.path, source.series_uid)
+    return _headers([image.path for image in series.images], silent)
+
+
+def _headers(paths: Sequence[str | os.PathLike], on_progress: Progress) -> list["Dataset"]:
+    """These files of one series without their pixels."""
     import pydicom
 
-    series, _ = choose_series(source.path, source.series_uid)
-    headers = [pydicom.dcmread(image.path, stop_before_pixels=True) for image in series.images]
-    for header in headers:
+    headers: list[Dataset] = []
+    for number, path in enumerate(paths):
+        on_progress(number / len(paths), "reading the DICOM series")
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            uid = header.SeriesInstanceUID
+        except (OSError, AttributeError, pydicom.errors.InvalidDicomError) as error:
+            raise InputError(f"{path}: the DICOM file is missing or damaged ({first_line(error)}).") from error
+        if headers and uid != headers[0].SeriesInstanceUID:
+            raise InputError(f"{path}: belongs to another series than {paths[0]}. Load one series as one volume.")
         for keyword in _REQUIRED:
             if keyword not in header:
                 setattr(header, keyword, "")
+        headers.append(header)
+    if not headers:
+        raise InputError("a DICOM SR needs the files of the DICOM series, and none were given.")
     return headers
 
 
