@@ -6,10 +6,10 @@ Method "rollout" is the released gradient-weighted attention rollout of S = cos(
 is the head mean of softmax(q k'), G the head mean of dS/dA without its negative part, M = rownorm(A * G + I); the map
 is row 0 of M_1 M_2 ... M_L. Method "similarity" is the cosine of every patch token with the prompt.
 
-The released way holds A and dS/dA of every head and block, 20 GB at 4,097 tokens. Here the encoder runs as it does for
-scoring and keeps two states per block; the backward pass goes through one block at a time and spells its attention out
-for a few rows of one head at a time. These rows serve the gradient and the map at once, so the map costs no further
-matrix products, and per block one matrix without heads is kept.
+The released way holds A and dS/dA of every head and block, 20 GB at 4,097 tokens. Here the way forward keeps a few
+states per block, the logarithms of the softmax's sums among them. With these the way back spells the attention out for
+one tile of rows and columns at a time, small enough for the cache of a processor. The tiles serve the gradient and the
+map at once, so the map costs no further matrix products, and per block one matrix without heads is kept.
 
 Shapes: N tokens (the class token first), H heads, D size of a head, W = H * D, (X', Y', Z') patches.
 """
@@ -32,8 +32,9 @@ from brgsa.scoring import PreparedScan, Progress, Scorer, silent
 
 METHODS = ("rollout", "similarity")
 
-# Rows of one head's attention that are in memory at a time: few enough for a processor's cache, enough for a GPU.
-_ROWS = {"cpu": 192, "gpu": 2048}
+# Side of the tiles of the attention of all heads: small enough for a processor's cache, large enough for a GPU.
+_TILE = {"cpu": 256, "gpu": 1024}
+_CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 _EPSILON = 1e-6  # of the released code
 
 
@@ -105,9 +106,9 @@ def attention_rollout(
     """
     encoder, share = model.vision, 1 / (1 + len(texts))
     grid = encoder.grid(volume.shape[2:])
-    states = _encode(encoder, volume, lambda part: on_progress(share * part, "encoding the scan"))
+    states, last = _encode(encoder, volume, lambda part: on_progress(share * part, "encoding the scan"))
     for number, text in enumerate(texts, start=1):
-        gradient = _score_gradient(model, states.last, text)
+        gradient = _score_gradient(model, last, text)
 
         def report(part: float, number: int = number) -> None:
             on_progress(share * (number + part), "following the attention back")
@@ -133,28 +134,53 @@ def upsample(patches: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _States:
-    """What the way back needs: each block's input and what its heads gave, both (N, W); the last output (1, W)."""
+class _BlockStates:
+    """What the way back needs of a block; n is N, but 1 in the last block, of which only the class token counts."""
 
-    inputs: list[Tensor]
-    attended: list[Tensor]
-    last: Tensor
+    x: Tensor  # the input, (N, W)
+    attended: Tensor  # what the heads gave, (n, W)
+    log_sums: Tensor  # of the softmax: A = exp(q k' / sqrt(D) - log_sums), (H, n)
+    y: Tensor  # between attention and MLP, (n, W)
 
 
-def _encode(encoder: VisionTransformer3D, volume: Tensor, report: Callable[[float], None]) -> _States:
-    """Run the encoder and keep the states; of the last block, what belongs to the class token."""
-    inputs, attended = [], []
-    with torch.no_grad():
-        x = encoder.embed(volume)
-        for done, block in enumerate(encoder.blocks, start=1):
-            inputs.append(x[0])
-            hook = block.attention.proj.register_forward_pre_hook(lambda _, given: attended.append(given[0][0]))
-            try:
-                x = block(x, rows=1 if done == len(encoder.blocks) else None)
-            finally:
-                hook.remove()
-            report(done / len(encoder.blocks))
-    return _States(inputs, attended, x[0])
+@torch.no_grad()
+def _encode(
+    encoder: VisionTransformer3D, volume: Tensor, report: Callable[[float], None]
+) -> tuple[list[_BlockStates], Tensor]:
+    """Run the encoder; return the states of every block and the last output of the class token, (1, W)."""
+    states: list[_BlockStates] = []
+    x = encoder.embed(volume)[0]
+    for done, block in enumerate(encoder.blocks, start=1):
+        q, k, v = _heads(block.attention.qkv(block.norm1(x)), block.attention.heads)
+        n = 1 if done == len(encoder.blocks) else len(x)
+        attended, log_sums = _attend(q[:, :n], k, v)
+        attended = attended.transpose(0, 1).reshape(n, -1)
+        y = x[:n] + block.attention.proj(attended)
+        states.append(_BlockStates(x, attended, log_sums, y))
+        x = y + block.mlp(block.norm2(y))
+        report(done / len(encoder.blocks))
+    return states, x
+
+
+def _heads(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values of the heads, (N, 3 W) -> (3, H, N, D)."""
+    return qkv.view(len(qkv), 3, heads, -1).permute(1, 2, 0, 3)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of (H, n, D) queries over (H, N, D), and the logarithms of its softmax's sums, (H, n).
+
+    torch's public function hides the sums; its operator for processors gives them. Elsewhere they are computed.
+    """
+    if q.device.type == "cpu" and hasattr(torch.ops.aten, _CPU_ATTENTION):
+        attended, log_sums = getattr(torch.ops.aten, _CPU_ATTENTION)(q[None], k[None], v[None])
+        return attended[0], log_sums[0]
+    sums = [(part @ k.mT * q.shape[-1] ** -0.5).logsumexp(-1) for part in q.split(_tile(q), dim=1)]
+    return F.scaled_dot_product_attention(q[None], k[None], v[None])[0], torch.cat(sums, dim=1)
+
+
+def _tile(q: Tensor) -> int:
+    return _TILE["cpu" if q.device.type == "cpu" else "gpu"]
 
 
 def _score_gradient(model: BrgSAModel, last: Tensor, text: Tensor) -> Tensor:
@@ -167,7 +193,7 @@ def _score_gradient(model: BrgSAModel, last: Tensor, text: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _attention_weights(
-    encoder: VisionTransformer3D, states: _States, gradient: Tensor, report: Callable[[float], None]
+    encoder: VisionTransformer3D, states: list[_BlockStates], gradient: Tensor, report: Callable[[float], None]
 ) -> list[Tensor]:
     """Head mean of A times head mean of dS/dA without its negative part, per block in layer order.
 
@@ -177,9 +203,9 @@ def _attention_weights(
     """
     weights: list[Tensor] = []
     for layer in reversed(range(len(encoder.blocks))):
-        block, x, attended = encoder.blocks[layer], states.inputs[layer], states.attended[layer][: len(gradient)]
-        gradient = gradient + _through_mlp(block, x[: len(gradient)] + block.attention.proj(attended), gradient)
-        rows, earlier = _through_attention(block, x, attended, gradient, tokens=layer if layer < 2 else len(x))
+        block, kept = encoder.blocks[layer], states[layer]
+        gradient = gradient + _through_mlp(block, kept.y[: len(gradient)], gradient)
+        rows, earlier = _through_attention(block, kept, gradient, tokens=layer if layer < 2 else len(kept.x))
         weights.append(rows)
         shared = min(len(earlier), len(gradient))
         earlier[:shared] += gradient[:shared]  # past the attention, along the residual
@@ -197,71 +223,71 @@ def _through_mlp(block: Block, y: Tensor, gradient: Tensor) -> Tensor:
         return torch.autograd.grad(hidden, y, gradient @ widen.weight)[0]
 
 
-def _through_attention(
-    block: Block, x: Tensor, attended: Tensor, gradient: Tensor, tokens: int
-) -> tuple[Tensor, Tensor]:
+def _through_attention(block: Block, kept: _BlockStates, gradient: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
     """Carry a gradient of the first n tokens (n, W) back through the first half of a block without its residual.
-
-    Args:
-        x: the block's input (N, W).
-        attended: what the heads gave the first n tokens, (n, W).
 
     Returns:
         The rollout's weights of the n rows (n, N), and dS/dx of the first `tokens` tokens (tokens, W).
     """
     attention: Attention = block.attention
+    n, N = len(gradient), len(kept.x)
     with torch.enable_grad():
-        kept = x[:tokens].detach().requires_grad_()
-        qkv_kept = attention.qkv(block.norm1(kept))
-    qkv = qkv_kept.detach() if tokens == len(x) else attention.qkv(block.norm1(x))
-    q, k, v = (part.contiguous() for part in qkv.view(len(x), 3, attention.heads, -1).permute(1, 2, 0, 3))
+        x = kept.x[:tokens].detach().requires_grad_()
+        qkv_kept = attention.qkv(block.norm1(x))
+    qkv = qkv_kept.detach() if tokens == N else attention.qkv(block.norm1(kept.x))
+    q, k, v = _heads(qkv, attention.heads)
     out = gradient @ attention.proj.weight
-    turn = (out * attended).view(len(out), attention.heads, -1).sum(-1).T  # (H, n): rowsum(A * dS/dA)
-    out = out.view(len(out), attention.heads, -1).transpose(0, 1).contiguous()
+    turn = (out * kept.attended[:n]).view(n, attention.heads, -1).sum(-1).T
+    out = out.view(n, attention.heads, -1).transpose(0, 1)
     dqkv = torch.zeros(3, attention.heads, tokens, q.shape[-1], dtype=q.dtype, device=q.device)
-    weights = _attention_backward(q, k, v, out, turn, dqkv)
-    return weights, torch.autograd.grad(qkv_kept, kept, dqkv.permute(2, 0, 1, 3).reshape(qkv_kept.shape))[0]
+    weights = _attention_backward(q[:, :n], k, v, kept.log_sums[:, :n], out, turn, dqkv)
+    return weights, torch.autograd.grad(qkv_kept, x, dqkv.permute(2, 0, 1, 3).reshape(qkv_kept.shape))[0]
 
 
-def _attention_backward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, turn: Tensor, dqkv: Tensor) -> Tensor:
-    """The gradient of softmax(q k' / sqrt(D)) v, and the weights of the rollout, a few rows of one head at a time.
+def _attention_backward(
+    q: Tensor, k: Tensor, v: Tensor, log_sums: Tensor, out: Tensor, turn: Tensor, dqkv: Tensor
+) -> Tensor:
+    """The gradient of softmax(q k' / sqrt(D)) v, and the weights of the rollout, one tile at a time.
 
     Args:
-        q, k, v: (H, N, D).
-        out: gradient of the attention's output for its first n rows, (H, n, D).
-        turn: rowsum(A * dS/dA) of these rows, (H, n); it equals the product of the output and its gradient.
+        q: the first n queries, (H, n, D).
+        k, v: (H, N, D).
+        log_sums: of the softmax of these rows, (H, n).
+        out: gradient of the attention's output, (H, n, D).
+        turn: rowsum(A * dS/dA), (H, n); it equals the product of the output and its gradient.
         dqkv: (3, H, T, D) of zeros, filled with the gradients of the first T tokens' q, k and v.
 
     Returns:
         mean_h(A) * max(mean_h(dS/dA), 0), (n, N).
     """
-    (H, n, D), N, T = out.shape, k.shape[1], dqkv.shape[2]
-    q = q * D**-0.5
-    result = torch.zeros(n, N, dtype=q.dtype, device=q.device)
-    size = min(n, _ROWS["cpu" if q.device.type == "cpu" else "gpu"])
-    buffers = torch.empty(4, size, N, dtype=q.dtype, device=q.device)
-    for start in range(0, n, size):
-        rows = slice(start, min(start + size, n))
-        scores, attention, gradient, mean_gradient = buffers[:, : rows.stop - start]
-        mean_attention = result[rows]
-        mean_gradient.copy_(turn[:, rows].sum(0)[:, None].expand_as(mean_gradient))
-        for head in range(H):
-            torch.mm(q[head, rows], k[head].T, out=scores)
-            torch.softmax(scores, dim=-1, out=attention)
+    (H, n, D), N, T = q.shape, k.shape[1], dqkv.shape[2]
+    dq, dk, dv = dqkv
+    # One more column lets the product of matrices subtract what belongs to a row.
+    one = torch.ones_like(k[..., :1])
+    asked, keys = torch.cat([q * D**-0.5, -log_sums[..., None]], dim=-1), torch.cat([k, one], dim=-1)
+    wanted, values = torch.cat([out, -turn[..., None]], dim=-1), torch.cat([v, one], dim=-1)
+    result = torch.empty(n, N, dtype=q.dtype, device=q.device)
+    size = _tile(q)
+    for top in range(0, n, size):
+        rows = slice(top, top + size)
+        for left in range(0, N, size):
+            columns = slice(left, left + size)
+            attention = torch.bmm(asked[:, rows], keys[:, columns].mT).exp_()
             # dS/dA - rowsum(A * dS/dA), which times A is the gradient before the softmax
-            torch.addmm(turn[head, rows, None], out[head, rows], v[head].T, beta=-1, out=gradient)
-            mean_attention += attention
-            mean_gradient += gradient
-            if T == 0:
+            gradient = torch.bmm(wanted[:, rows], values[:, columns].mT)
+            positive = (gradient.sum(0) + turn[:, rows].sum(0)[:, None]).clamp_(min=0)
+            torch.mul(attention.sum(0), positive, out=result[rows, columns])
+            if min(top, left) >= T:
                 continue
-            dq, dk, dv = dqkv[:, head]
-            dv.addmm_(attention[:, :T].T, out[head, rows])
             gradient *= attention
-            dk.addmm_(gradient[:, :T].T, q[head, rows])
-            if start < T:
-                dq[rows] = torch.mm(gradient[: T - start], k[head]) * D**-0.5
-        mean_attention *= mean_gradient.clamp_(min=0) / H**2
-    return result
+            if left < T:
+                near = slice(left, min(left + size, T))
+                dv[:, near].baddbmm_(attention[..., : T - left].mT, wanted[:, rows, :D])
+                dk[:, near].baddbmm_(gradient[..., : T - left].mT, asked[:, rows, :D])
+            if top < T:
+                near = slice(top, min(top + size, n, T))
+                dq[:, near].baddbmm_(gradient[:, : T - top], keys[:, columns, :D], alpha=D**-0.5)
+    return result.div_(H**2)
 
 
 def _first_row_of_product(weights: list[Tensor]) -> Tensor:

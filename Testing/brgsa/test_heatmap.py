@@ -102,17 +102,24 @@ def test_our_bytes_differ_from_the_released_ones_only_where_the_value_is_whole(r
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
-@pytest.mark.parametrize("rows", [1, 7, 64])
-def test_the_rollout_equals_its_definition_at_any_depth_and_in_parts_of_any_size(depth, rows, monkeypatch):
-    monkeypatch.setitem(heatmap._ROWS, "cpu", rows)
+@pytest.mark.parametrize("tile", [1, 7, 64])
+def test_the_rollout_equals_its_definition_at_any_depth_and_in_tiles_of_any_size(depth, tile, monkeypatch):
+    monkeypatch.setitem(heatmap._TILE, "cpu", tile)
     model, volume = random_model(depth), torch.randn(1, 1, 12, 8, 16)
     texts = list(torch.randn(2, 16))
     for ours, text in zip(attention_rollout(model, volume, texts), texts, strict=True):
         torch.testing.assert_close(ours, naive_rollout(model, volume, text), rtol=1e-4, atol=1e-6)
 
 
+def test_the_rollout_is_the_same_where_torch_does_not_give_the_sums_of_the_softmax(monkeypatch):
+    model, volume, texts = random_model(3), torch.randn(1, 1, 12, 8, 16), list(torch.randn(1, 16))
+    expected = next(attention_rollout(model, volume, texts))
+    monkeypatch.setattr(heatmap, "_CPU_ATTENTION", "no_such_operator")
+    torch.testing.assert_close(next(attention_rollout(model, volume, texts)), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_no_attention_of_all_heads_is_ever_in_memory(monkeypatch):
-    monkeypatch.setitem(heatmap._ROWS, "cpu", 4)
+    monkeypatch.setitem(heatmap._TILE, "cpu", 4)
     model, volume = random_model(3), torch.randn(1, 1, 32, 32, 16)
     tokens = 1 + 8 * 8 * 4
     biggest = max(model.config.vision_mlp_size, tokens) * tokens  # the hidden state of a block, one matrix of a block
