@@ -2,11 +2,13 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPOSITORY / "Testing" / "standins"))
 SHARED = Path(os.environ.get("BRGSA_SHARED", REPOSITORY.parent / "shared"))
 
 
