@@ -1,10 +1,15 @@
 """`brgsa-training check-report`."""
 
 import argparse
+import contextlib
 import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from brgsa.commands.score import add_scorer_options, scorer_of
+
+DEFAULT_LIST = "ct-rate-18"
 
 
 def add_parser(subparsers) -> None:
@@ -15,14 +20,24 @@ def add_parser(subparsers) -> None:
         description="Read a report, score its scan, and list what the report names but the model does not see, what "
         "the model sees but the report does not name, and where they agree. Research use only.",
     )
-    parser.add_argument("scan", metavar="SCAN", help="image file or DICOM folder")
+    parser.add_argument(
+        "scan",
+        metavar="SCAN",
+        help="image file or DICOM folder; or scores.json of brgsa score, which needs neither scan nor model",
+    )
     parser.add_argument("report", metavar="REPORT", help="the report as a text file (UTF-8), or - for standard input")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="new folder for heat maps of the disagreements, report-check.json and report-check.html",
+    )
+    parser.add_argument(
         "--abnormalities",
-        default="ct-rate-18",
         metavar="LIST",
-        help="preset, file or 'name; name'; what the report names besides is added (default: %(default)s)",
+        help="preset, file or 'name; name'; what the report names besides is added "
+        f"(default: {DEFAULT_LIST}; with scores.json, all that it holds)",
     )
     parser.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single", help="as brgsa score")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final", help="as brgsa score")
@@ -45,36 +60,94 @@ def add_parser(subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, score, compare and print; the report comes first, because it is quick to refuse."""
-    from brgsa.abnormalities import AbnormalityList
-    from brgsa.cases import find_case
-    from brgsa_training.second_reader.reading import read_report_text
+    from brgsa_training.second_reader.reading import STANDARD_INPUT, read_report_text
+    from brgsa_training.second_reader.scores_file import SUFFIX
+    from brgsa_training.second_reader.table import check_table
     from brgsa_training.summarize.privacy import require_no_identifier
     from brgsa_training.summarize.vocabulary import load_vocabulary
 
-    abnormalities = AbnormalityList.parse(arguments.abnormalities)
     vocabulary = load_vocabulary(arguments.vocabulary)
     settings = _model_settings(arguments) if arguments.backend == "openai" else None
-    case = find_case(arguments.scan, arguments.series)
+    check_of = _from_scores if Path(arguments.scan).suffix.lower() == SUFFIX else _from_scan
     text = read_report_text(arguments.report)
     if not arguments.allow_identifiers:
-        require_no_identifier("the report", arguments.report, text)
-    findings = _findings(text, vocabulary, settings)
-
-    from brgsa_training.second_reader.report_check import check_report, check_table
-
-    scorer = scorer_of(arguments)
-    check = check_report(
-        scorer,
-        scorer.embed(case.path, case=case.name, series=case.series),
-        findings,
-        abnormalities,
-        vocabulary,
-        prompts=arguments.prompts,
-        kind=arguments.score,
-        backend=settings.model if settings else "rules",
-    )
+        place = "standard input" if arguments.report == STANDARD_INPUT else arguments.report
+        require_no_identifier(place, "the report", text)
+    check = check_of(arguments, lambda: _findings(text, vocabulary, settings), vocabulary)
     print(json.dumps(check.to_dict(), indent=2, ensure_ascii=False) if arguments.json else check_table(check))
     return 0
+
+
+def _from_scores(arguments: argparse.Namespace, findings: Callable[[], list], vocabulary):
+    """Compare with scores that were made before; no package of the model is imported.
+
+    Raises:
+        UsageError: heat maps are asked for, which need the scan.
+    """
+    from brgsa.abnormalities import AbnormalityList
+    from brgsa.errors import UsageError
+    from brgsa_training.second_reader.report_check import compare
+    from brgsa_training.second_reader.scores_file import read_scores
+
+    if arguments.out:
+        raise UsageError("--out writes heat maps, which need the scan and not only its scores. Give the scan.")
+    record = read_scores(Path(arguments.scan))
+    abnormalities = AbnormalityList.parse(arguments.abnormalities) if arguments.abnormalities else None
+    return compare(record, findings(), vocabulary, abnormalities, backend=_reader(arguments))
+
+
+def _from_scan(arguments: argparse.Namespace, findings: Callable[[], list], vocabulary):
+    """Score the scan, compare, and with --out write the folder."""
+    from brgsa.abnormalities import AbnormalityList
+    from brgsa.cases import find_case
+    from brgsa.files import atomic_folder
+    from brgsa_training.second_reader.report_check import check_report, with_named
+
+    abnormalities = AbnormalityList.parse(arguments.abnormalities or DEFAULT_LIST)
+    case = find_case(arguments.scan, arguments.series)
+    found = findings()
+    # The folder comes first, so that a wrong one costs no minutes.
+    with atomic_folder(arguments.out) if arguments.out else contextlib.nullcontext() as folder:
+        scorer = scorer_of(arguments)
+        scan = scorer.prepare(case.path, series=case.series)
+        check = check_report(
+            scorer,
+            scorer.embed(scan, case=case.name),
+            found,
+            abnormalities,
+            vocabulary,
+            prompts=arguments.prompts,
+            kind=arguments.score,
+            backend=_reader(arguments),
+        )
+        if folder:
+            from brgsa_training.second_reader.check_files import write_check
+
+            scored = with_named(abnormalities, found, vocabulary)
+            with _progress_bar() as on_progress:
+                check = write_check(folder, check, scored, scorer, scan, on_progress)
+    if arguments.out:
+        print(f"Heat maps and page are in {arguments.out}", file=sys.stderr)
+    return check
+
+
+def _reader(arguments: argparse.Namespace) -> str:
+    """What reads the report."""
+    return arguments.model if arguments.backend == "openai" else "rules"
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error for the time that heat maps take."""
+    from tqdm import tqdm
+
+    with tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}", disable=None, leave=False) as bar:
+
+        def on_progress(fraction: float, stage: str) -> None:
+            bar.set_description(stage, refresh=False)
+            bar.update(fraction - bar.n)
+
+        yield on_progress
 
 
 def _model_settings(arguments: argparse.Namespace):

@@ -1,21 +1,22 @@
 """What a report names beside what the model sees in the scan, abnormality by abnormality."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
-from brgsa.prompts import shorten
-from brgsa.scoring import ScanEmbedding, ScanScores, Scorer
-from brgsa.tables import text_table
+from brgsa.errors import InputError
 from brgsa_training.summarize.findings import Finding, decide
 from brgsa_training.summarize.normaliser import Normaliser
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from brgsa.scoring import ScanEmbedding, Scorer
+
 VERSION = 1
-EVIDENCE_LENGTH = 90
+NAMED = (Status.PRESENT, Status.UNCERTAIN)
 WORDS = {Status.PRESENT: "named", Status.UNCERTAIN: "in doubt", Status.ABSENT: "denied", None: "not named"}
 
 
@@ -28,6 +29,7 @@ class Verdict(str, Enum):
     NEITHER = "neither"
     NOT_CALIBRATED = "not calibrated"
     NOT_READ = "not read"
+    NOT_SCORED = "not scored"
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class CheckedAbnormality:
         readable: the vocabulary knows the abnormality, so that the report could be searched for it.
         report: what the report says, None if it does not say anything.
         evidence: the sentences that say so, as they are written in the report.
-        score: cosine, see `brgsa.scoring`.
+        score: cosine, see `brgsa.scoring`; None where the given scores lack an abnormality that the report names.
         rank: of the score among all rows, 1 the highest; an order only, because cosines of different abnormalities have
             no common scale.
-        threshold: None where there is none; `threshold_source` is then None, otherwise "list" or "calibration".
+        threshold: None where there is none; `threshold_source` is then None, otherwise "list" or "calibration", or
+            "scores" where the list is not at hand.
         probability: of the calibration, or None.
+        heatmap: file name of the heat map, None where none was made.
+        maximum_lps: its strongest point, LPS mm.
     """
 
     name: str
@@ -52,21 +57,30 @@ class CheckedAbnormality:
     readable: bool
     report: Status | None
     evidence: tuple[str, ...]
-    score: float
-    rank: int
+    score: float | None
+    rank: int | None
     threshold: float | None
     threshold_source: str | None
     probability: float | None
+    heatmap: str | None = None
+    maximum_lps: tuple[float, float, float] | None = None
+
+    @property
+    def named(self) -> bool:
+        """A doubt counts as named."""
+        return self.report in NAMED
 
     @property
     def verdict(self) -> Verdict:
         """A doubt of the report counts as named: it is a question, and the model's answer to it is worth showing."""
         if not self.readable:
             return Verdict.NOT_READ
+        if self.score is None:
+            return Verdict.NOT_SCORED
         if self.threshold is None:
             return Verdict.NOT_CALIBRATED
-        named, seen = self.report in (Status.PRESENT, Status.UNCERTAIN), self.score > self.threshold
-        if named:
+        seen = self.score > self.threshold
+        if self.named:
             return Verdict.BOTH if seen else Verdict.REPORT_ONLY
         return Verdict.MODEL_ONLY if seen else Verdict.NEITHER
 
@@ -76,14 +90,14 @@ class ReportCheck:
     """The result for one scan and its report.
 
     Attributes:
-        scores: what the model gave, with input checks, settings and notice.
+        record: what the model gave, with input checks, settings and notice: the content of `scores.json`.
         rows: the list's abnormalities in its order, then those that only the report brought up.
         unknown: findings whose name the vocabulary lacks (language model only): not compared.
         backend: "rules", or the name of the language model.
         calibration_set: name of the set that the thresholds were fitted on, None without a calibration.
     """
 
-    scores: ScanScores
+    record: Mapping[str, Any]
     rows: tuple[CheckedAbnormality, ...]
     unknown: tuple[Finding, ...]
     backend: str
@@ -91,30 +105,26 @@ class ReportCheck:
 
     def of(self, verdict: Verdict) -> list[CheckedAbnormality]:
         """The rows with a verdict, highest score first."""
-        return sorted((row for row in self.rows if row.verdict is verdict), key=lambda row: row.rank)
+        return sorted((row for row in self.rows if row.verdict is verdict), key=lambda row: row.rank or 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the JSON output."""
         return {
             "version": VERSION,
-            "case": self.scores.case,
-            "path": self.scores.path,
-            "notice": self.scores.notice,
-            "findings": [vars(finding) for finding in self.scores.findings],
-            "messages": list(self.scores.messages),
+            **{key: self.record[key] for key in ("case", "path", "notice", "findings", "messages")},
             "backend": self.backend,
             "calibration_set": self.calibration_set,
             "abnormalities": [{**vars(row), "verdict": row.verdict} for row in self.rows],
             "unknown_names": [
                 {"name": row.raw_name, "report": row.status, "evidence": row.evidence} for row in self.unknown
             ],
-            "settings": self.scores.settings,
+            "settings": self.record["settings"],
         }
 
 
 def check_report(
-    scorer: Scorer,
-    embedding: ScanEmbedding,
+    scorer: "Scorer",
+    embedding: "ScanEmbedding",
     findings: Sequence[Finding],
     abnormalities: AbnormalityList,
     vocabulary: Vocabulary,
@@ -123,11 +133,10 @@ def check_report(
     kind: str = "final",
     backend: str = "rules",
 ) -> ReportCheck:
-    """Compare the findings of a report with the scores of a scan.
+    """Score a scan for the list and for what its report names besides, and compare both.
 
-    Scored are the abnormalities of the list, and with the prompt "There is X" those that the report names or doubts and
-    the list lacks. Names of the list are matched to the vocabulary as `summarize` matches free names. Thresholds are
-    those of the list, else of the weights' calibration for the very prompt, style and kind; otherwise there is none.
+    Thresholds are those of the list, else of the weights' calibration for the very prompt, style and kind; otherwise
+    there is none.
 
     Args:
         embedding: of `Scorer.embed`.
@@ -135,40 +144,76 @@ def check_report(
         prompts, kind: as for `Scorer.score`.
         backend: what read the report.
     """
-    statuses = decide(findings, vocabulary)
+    scored = with_named(abnormalities, findings, vocabulary)
+    record = scorer.score_embedding(embedding, scored, prompts=prompts, kind=kind).to_dict()
+    calibration = scorer.calibration
+    fitted_on = str(calibration.provenance.get("set", "unnamed")) if calibration else None
+    return compare(record, findings, vocabulary, abnormalities, backend=backend, calibration_set=fitted_on)
+
+
+def with_named(abnormalities: AbnormalityList, findings: Iterable[Finding], vocabulary: Vocabulary) -> AbnormalityList:
+    """The list, and with the prompt "There is X" what the report names or doubts and the list lacks.
+
+    Names of the list are matched to the vocabulary as `summarize` matches free names.
+    """
     normaliser = Normaliser(vocabulary)
-    known = [normaliser.name(row.name) for row in abnormalities]
-    extra = [name for name, status in statuses.items() if status is not Status.ABSENT and name not in known]
-    scored = AbnormalityList(abnormalities.name, (*abnormalities, *map(Abnormality, extra)))
-    scores = scorer.score_embedding(embedding, scored, prompts=prompts, kind=kind)
-    order = sorted(range(len(scored)), key=lambda place: -scores.scores[place].score)
-    ranks = {place: rank for rank, place in enumerate(order, 1)}
+    known = {normaliser.name(row.name) for row in abnormalities}
+    named = [name for name, status in decide(findings, vocabulary).items() if status in NAMED and name not in known]
+    return AbnormalityList(abnormalities.name, (*abnormalities, *map(Abnormality, named)))
+
+
+def compare(
+    record: Mapping[str, Any],
+    findings: Sequence[Finding],
+    vocabulary: Vocabulary,
+    abnormalities: AbnormalityList | None = None,
+    *,
+    backend: str = "rules",
+    calibration_set: str | None = None,
+) -> ReportCheck:
+    """Compare the findings of a report with scores, which need no model any more.
+
+    Args:
+        record: the content of `scores.json`.
+        abnormalities: the list that was scored; other scores count only where the report names them. None: the list is
+            what the record holds.
+
+    Raises:
+        InputError: the record has no score for an abnormality of the list.
+    """
+    scores = {row["name"]: row for row in record["scores"]}
+    chosen = abnormalities or AbnormalityList.from_names(scores, str(record["settings"].get("abnormalities", "scores")))
+    if missing := [name for name in chosen.names if name not in scores]:
+        raise InputError(
+            f"the scores have no {missing[0]!r}, which is in the list {chosen.name}. Give the list that was scored "
+            "with --abnormalities."
+        )
+    statuses, normaliser = decide(findings, vocabulary), Normaliser(vocabulary)
+    wanted = with_named(chosen, findings, vocabulary)
+    order = sorted((name for name in wanted.names if name in scores), key=lambda name: -scores[name]["score"])
+    ranks = {name: rank for rank, name in enumerate(order, 1)}
+    nothing = dict.fromkeys(("score", "threshold", "probability"))
     rows = []
-    for place, (row, name) in enumerate(zip(scores.scores, [*known, *extra], strict=True)):
-        source = "list" if scored[place].threshold is not None else "calibration"
+    for place, abnormality in enumerate(wanted):
+        name, row = normaliser.name(abnormality.name), scores.get(abnormality.name, nothing)
         status = statuses.get(name) if name else None
+        source = "scores" if abnormalities is None else "list" if abnormality.threshold is not None else "calibration"
         rows.append(
             CheckedAbnormality(
-                name=row.name,
-                listed=place < len(abnormalities),
+                name=abnormality.name,
+                listed=place < len(chosen),
                 readable=name is not None,
                 report=status,
                 evidence=_evidence(name, status, findings, vocabulary) if name and status else (),
-                score=row.score,
-                rank=ranks[place],
-                threshold=row.threshold,
-                threshold_source=None if row.threshold is None else source,
-                probability=row.probability,
+                score=row["score"],
+                rank=ranks.get(abnormality.name),
+                threshold=row["threshold"],
+                threshold_source=None if row["threshold"] is None else source,
+                probability=row["probability"],
             )
         )
-    calibration = scorer.calibration
-    return ReportCheck(
-        scores=scores,
-        rows=tuple(rows),
-        unknown=tuple(row for row in findings if row.abnormality is None and row.status is not Status.ABSENT),
-        backend=backend,
-        calibration_set=str(calibration.provenance.get("set", "unnamed")) if calibration else None,
-    )
+    unknown = tuple(row for row in findings if row.abnormality is None and row.status is not Status.ABSENT)
+    return ReportCheck(record, tuple(rows), unknown, backend, calibration_set)
 
 
 def _evidence(name: str, status: Status, findings: Iterable[Finding], vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -188,63 +233,3 @@ def _evidence(name: str, status: Status, findings: Iterable[Finding], vocabulary
     about = [row for row in said if row.status is not Status.ABSENT and name in implied(row.abnormality)]
     strongest = [row for row in about if row.status is status] or about
     return tuple(dict.fromkeys(row.evidence for row in strongest))
-
-
-def check_table(check: ReportCheck) -> str:
-    """The result for the terminal: disagreements first."""
-    scores = check.scores
-    lines = [f"{scores.case}  ({scores.path})", f"  report read by: {check.backend}"]
-    lines += [f"  note: {message}" for message in scores.messages]
-    lines += [f"  {finding.severity}: {finding.message}" for finding in scores.findings]
-    if not any(row.report for row in check.rows):
-        english = " The rules read English only." if check.backend == "rules" else ""
-        lines.append(f"  note: the report names none of these abnormalities.{english}")
-    calibrated = [row for row in check.rows if row.threshold is not None]
-    if calibrated:
-        fitted = sum(row.threshold_source == "calibration" for row in calibrated)
-        lines.append(
-            f"  thresholds: {fitted} fitted on {check.calibration_set}, {len(calibrated) - fitted} of the list"
-        )
-        sections = (
-            (Verdict.REPORT_ONLY, "Named by the report, not seen by the model"),
-            (Verdict.MODEL_ONLY, "Seen by the model, not named by the report"),
-            (Verdict.BOTH, "Named by the report and seen by the model"),
-        )
-        for verdict, title in sections:
-            lines += _section(title, check.of(verdict))
-        neither = ", ".join(row.name for row in check.of(Verdict.NEITHER)) or "none"
-        lines += ["", f"Neither named nor seen ({len(check.of(Verdict.NEITHER))}): {neither}"]
-    open_rows = check.of(Verdict.NOT_CALIBRATED)
-    if open_rows:
-        named = [row for row in open_rows if row.report in (Status.PRESENT, Status.UNCERTAIN)]
-        lines += [
-            "",
-            f"NOT CALIBRATED: {len(open_rows)} abnormalities have no threshold, so nobody can say whether the",
-        ]
-        lines += ["model sees them. The rank orders scores that have no common scale; it is no finding."]
-        lines += _section("Not calibrated, named by the report", named)
-        lines += _section("Not calibrated, not named", [row for row in open_rows if row not in named])
-    not_read = [row.name for row in check.of(Verdict.NOT_READ)]
-    if not_read:
-        lines += ["", f"The report was not searched for: {', '.join(not_read)} (not in the vocabulary)"]
-    if check.unknown:
-        names = ", ".join(dict.fromkeys(row.raw_name for row in check.unknown))
-        lines += ["", f"Named by the report, but not in the vocabulary, so not compared: {shorten(names, 300)}"]
-    return "\n".join([*lines, *(["", scores.notice] if scores.notice else [])])
-
-
-def _section(title: str, rows: Sequence[CheckedAbnormality]) -> list[str]:
-    if not rows:
-        return ["", f"{title}: none"]
-    thresholds = any(row.threshold is not None for row in rows)
-    columns = ["abnormality", "report", "rank", "score"]
-    columns += ["threshold", "probability"] if thresholds else []
-    cells = []
-    for row in rows:
-        line = [row.name, WORDS[row.report], row.rank, f"{row.score:+.4f}"]
-        if thresholds:
-            line += [f"{row.threshold:+.4f}", "" if row.probability is None else f"{row.probability:.1%}"]
-        more = f" (and {len(row.evidence) - 1} more)" if len(row.evidence) > 1 else ""
-        cells.append([*line, shorten(row.evidence[0], EVIDENCE_LENGTH) + more if row.evidence else ""])
-    table = text_table([*columns, "evidence"], cells, right=range(2, len(columns)))
-    return ["", f"{title} ({len(rows)})", *(f"  {line}" for line in table.splitlines())]
