@@ -59,6 +59,31 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
+def find_state(
+    out: Path, resume: bool | str | os.PathLike, recipe: dict[str, Any], world: int, data: str
+) -> dict[str, Any] | None:
+    """Read the checkpoint that a run goes on from; None for a run that begins.
+
+    Args:
+        out: folder of the run.
+        resume: True to go on from OUT/last.pt where there is one, or the path of a checkpoint.
+        recipe, world, data: of this run, as in `require_same_run`.
+
+    Raises:
+        UsageError: the run is not to be resumed but the folder holds one, or the checkpoint is one of another run.
+        SetupError: the checkpoint cannot be read.
+    """
+    last = out / LAST
+    if not resume and last.exists():
+        raise UsageError(f"{out} holds a run. Go on with --resume auto, or choose another --out.")
+    if not resume or (resume is True and not last.exists()):
+        return None
+    path = last if resume is True else Path(resume)
+    content = load_checkpoint(path)
+    require_same_run(path, content, recipe, world, data)
+    return content
+
+
 def require_same_run(path: object, content: Mapping[str, Any], recipe: dict[str, Any], world: int, data: str) -> None:
     """Check that going on from a checkpoint is the same training.
 

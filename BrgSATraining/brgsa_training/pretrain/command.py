@@ -84,7 +84,7 @@ def run_image(namespace: argparse.Namespace) -> None:
             )
         if dry_run:
             return
-        path = trainer.run(bool(resume))
+        path = trainer.run(resume)
         if world.first:
             print(f"image encoder: {path} (for --start.image)")
 

@@ -14,10 +14,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from brgsa.model import BrgSAModel, Embeddings
+from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.loss import LossTerms, LossWeights, loss_terms
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # volume (B, 1, X, Y, Z), word pieces (B, T), attention mask (B, T)
+
+
+def model_inputs(batch: Batch, pairs: PairDataset, device: torch.device) -> Inputs:
+    """Bring a batch of `pairs` to the device and its voxels to the model's range."""
+    voxels, ids, mask = (part.to(device, non_blocking=True) for part in (batch.voxels, batch.ids, batch.mask))
+    return to_model_input(voxels, pairs.volumes.plan, pairs.slope, pairs.intercept), ids, mask
 
 
 class PairEncoder(nn.Module):

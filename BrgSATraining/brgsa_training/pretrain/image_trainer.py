@@ -26,7 +26,7 @@ from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.data.volumes import VolumeDataset
 from brgsa_training.lock import locked
 from brgsa_training.pretrain.build import model_config, new_optimizer
-from brgsa_training.pretrain.checkpoint import LAST, load_checkpoint, require_same_run, save_checkpoint, save_tensors
+from brgsa_training.pretrain.checkpoint import LAST, find_state, save_checkpoint, save_tensors
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.mae import MaskConfig, MaskedAutoencoder, released_layout
 from brgsa_training.pretrain.recipe import ModelConfig, OptimizerConfig, Recipe, ScheduleConfig, plain
@@ -139,11 +139,11 @@ class ImageTrainer:
         self.optimizer = new_optimizer(self.autoencoder, recipe.optimizer)
         self.step, self.losses = 0, []  # the losses of the last hundred steps
 
-    def run(self, resume: bool = False) -> Path:
+    def run(self, resume: bool | str | os.PathLike = False) -> Path:
         """Train, and return the file for `start.image`.
 
         Args:
-            resume: go on from OUT/last.pt where there is one.
+            resume: True to go on from OUT/last.pt where there is one, or the path of a checkpoint.
 
         Raises:
             UsageError: the folder is in use or holds another run.
@@ -199,22 +199,18 @@ class ImageTrainer:
 
     def _save(self) -> None:
         if self.world.first:
-            state = {"recipe": self.recipe.to_dict(), "world": self.world.size, "data": self._cases}
-            state |= {"step": self.step, "losses": self.losses, "model": self.autoencoder.state_dict()}
-            save_checkpoint(self.out / LAST, state | {"optimizer": self.optimizer.state_dict()})
+            state = self._identity | {"step": self.step, "losses": self.losses}
+            parts = {"model": self.autoencoder.state_dict(), "optimizer": self.optimizer.state_dict()}
+            save_checkpoint(self.out / LAST, state | parts)
 
-    def _find_state(self, resume: bool) -> None:
-        path = self.out / LAST
-        if not path.exists():
-            return
-        if not resume:
-            raise UsageError(f"{self.out} holds a run. Go on with --resume auto, or choose another --out.")
-        content = load_checkpoint(path)
-        require_same_run(path, content, self.recipe.to_dict(), self.world.size, self._cases)
-        self.autoencoder.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.losses = content["step"], content["losses"]
+    def _find_state(self, resume: bool | str | os.PathLike) -> None:
+        content = find_state(self.out, resume, **self._identity)
+        if content is not None:
+            self.autoencoder.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.step, self.losses = content["step"], content["losses"]
 
     @property
-    def _cases(self) -> str:
-        return " ".join(study.name for study in self.dataset.studies)
+    def _identity(self) -> dict[str, Any]:
+        cases = " ".join(study.name for study in self.dataset.studies)
+        return {"recipe": self.recipe.to_dict(), "world": self.world.size, "data": cases}

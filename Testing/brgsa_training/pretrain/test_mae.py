@@ -108,6 +108,15 @@ def test_a_run_that_is_cut_and_resumed_equals_an_uncut_one(options, tmp_path):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_run_goes_on_from_the_checkpoint_it_is_given(options, tmp_path):
+    image_trainer(options, tmp_path / "first").run()
+    last = tmp_path / "first" / "last.pt"
+    assert main(["pretrain-image", *options, "--out", str(tmp_path / "second"), "--resume", str(last)]) == 0
+    ours, theirs = (torch.load(tmp_path / name / "image.pth", weights_only=True) for name in ("second", "first"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not (tmp_path / "second" / "last.pt").exists()  # nothing was left to train
+
+
 def test_the_result_is_what_a_recipe_starts_from(options, small_run, tmp_path, capsys):
     assert main(["pretrain-image", *options, "--out", str(tmp_path / "image"), "--training.centre", "8"]) == 0
     assert "image.pth (for --start.image)" in capsys.readouterr().out
