@@ -13,6 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = REPOSITORY / "BrgSAExtension"
+TRAINING = REPOSITORY / "BrgSATraining"
 CATALOG = json.loads((REPOSITORY / "BrgSA.json").read_text(encoding="utf-8"))
 CMAKE = dict(
     re.findall(r'^set\((EXTENSION_\w+) "(.*)"\)$', (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8"), re.M)
@@ -21,6 +22,8 @@ S4EXT = dict(re.findall(r"^(?!#)(\w+) ?(.*)$", (REPOSITORY / "BrgSA.s4ext").read
 
 # A package "Slicer" with the macros of the real one that the CMake files call; installs what they are given.
 FAKE_SLICER = """
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR "lib/qt-scripted-modules")
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR "qt-scripted-modules")
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/Use.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake")
 set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake")
@@ -38,6 +41,13 @@ macro(slicerMacroBuildScriptedModule)
     endif()
     get_filename_component(folder "${file}" DIRECTORY)
     install(FILES "${file}" DESTINATION "qt-scripted-modules/${folder}")
+  endforeach()
+endmacro()
+macro(ctkMacroCompilePythonScript)
+  cmake_parse_arguments(MY "NO_INSTALL_SUBDIR" "TARGET_NAME;DESTINATION_DIR;INSTALL_DIR" "SCRIPTS;RESOURCES" ${ARGN})
+  foreach(file ${MY_SCRIPTS} ${MY_RESOURCES})
+    get_filename_component(folder "${file}" DIRECTORY)
+    install(FILES "${file}" DESTINATION "${MY_INSTALL_DIR}/${folder}")
   endforeach()
 endmacro()
 function(slicer_add_python_unittest)
@@ -73,8 +83,10 @@ def installed(tmp_path_factory):
 
 
 def wanted_files():
-    """Every file below BrgSAExtension that the running extension needs."""
-    files = (path.relative_to(EXTENSION) for path in EXTENSION.rglob("*") if path.is_file())
+    """Every file below BrgSAExtension and of brgsa_training that the running extension needs."""
+    places = [(EXTENSION, path) for path in EXTENSION.rglob("*")]
+    places += [(TRAINING, path) for path in (TRAINING / "brgsa_training").rglob("*")]
+    files = (path.relative_to(top) for top, path in places if path.is_file())
     return {path for path in files if "__pycache__" not in path.parts and path.name != "CMakeLists.txt"}
 
 
@@ -92,8 +104,29 @@ def test_every_module_that_the_installed_code_imports_is_installed(installed):
             if isinstance(node, ast.ImportFrom):
                 start = here[: len(here) - node.level + 1] if node.level else []
                 name = ".".join(filter(None, [*start, node.module]))
-                if name.partition(".")[0] in ("brgsa", "BrgSALib"):
+                if name.partition(".")[0] in ("brgsa", "brgsa_training", "BrgSALib"):
                     assert name in packages, f"{path}: {name}"
+
+
+def test_an_installed_extension_checks_a_report_with_no_package_at_all(installed, tmp_path):
+    rows = [{"name": "Lung nodule", "score": 0.1, "threshold": 0.2, "probability": None, "positive": False}]
+    record = {"version": 1, "case": "CT", "scores": rows, "findings": [], "messages": [], "settings": {}}
+    (tmp_path / "scores.json").write_text(json.dumps(record), encoding="utf-8")
+    # -S leaves out site-packages
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "brgsa_training",
+        "check-report",
+        str(tmp_path / "scores.json"),
+        "-",
+        "--json",
+    ]
+    text = "A lung nodule is seen."
+    done = subprocess.run(command, cwd=installed, input=text, env={}, capture_output=True, text=True, timeout=60)
+    (row,) = json.loads(done.stdout)["abnormalities"]
+    assert row["verdict"] == "report only" and row["evidence"] == [text], done.stderr
 
 
 @pytest.mark.slow
@@ -157,7 +190,10 @@ def test_pictures_named_in_the_catalog_are_pictures_in_the_repository(key):
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.parametrize("name", ["BrgSA.json", "BrgSA.s4ext", "CMakeLists.txt", "BrgSAExtension/CMakeLists.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["BrgSA.json", "BrgSA.s4ext", "CMakeLists.txt", "BrgSAExtension/CMakeLists.txt", "BrgSATraining/CMakeLists.txt"],
+)
 def test_description_files_have_unix_line_ends(name):
     content = (REPOSITORY / name).read_bytes()
     assert b"\r" not in content and content.endswith(b"\n")
