@@ -1,7 +1,7 @@
 """Thresholds and probabilities that travel with a weights folder, in `calibration.json`.
 
 The scores of the model are cosines; they mean something across scans of one abnormality, not across abnormalities.
-A calibration gives, for one abnormality as it was scored (prompt text, prompt style, score kind), the threshold above
+A calibration gives, for one abnormality as it was scored (prompt texts, prompt style, score kind), the threshold above
 which a scan counts as positive and a monotone map from the score to a probability. It is fitted by
 `brgsa-training calibrate` on a named set and is valid for scans like those of that set.
 
@@ -11,7 +11,8 @@ which a scan counts as positive and a monotone map from the score to a probabili
                          "platt": {"a": 9.1, "b": -2.3}, "n": 1500, "positives": 160}},
      "provenance": {"set": "...", "created": "...", ...}}
 
-`prompt` is the text, or the list of texts, that was scored. Instead of `platt` an entry may hold
+`prompt` is the text, or the list of texts, that was scored; an entry of style "pair" has the texts whose score was
+subtracted in `negative_prompt`, and applies to nothing without them. Instead of `platt` an entry may hold
 `"isotonic": {"x": [...], "y": [...]}`, or neither (threshold only).
 """
 
@@ -29,6 +30,7 @@ from brgsa.errors import SetupError
 
 FILE_NAME = "calibration.json"
 VERSION = 1
+PromptSets = tuple[Sequence[str], Sequence[str]]  # positive and negative prompts of one abnormality
 STYLES = ("single", "pair", "ensemble")
 SCORE_KINDS = ("final", "direct", "bank")
 
@@ -38,7 +40,8 @@ class CalibrationEntry:
     """The calibration of one abnormality.
 
     Attributes:
-        prompts: texts that were scored, one for style "single".
+        prompts: texts that were scored.
+        negative_prompts: texts whose score was subtracted; none but for style "pair".
         style: "single", "pair" or "ensemble".
         score: "final", "direct" or "bank".
         threshold: a scan is positive where score > threshold (strictly, as in the released evaluation).
@@ -48,6 +51,7 @@ class CalibrationEntry:
     """
 
     prompts: tuple[str, ...]
+    negative_prompts: tuple[str, ...]
     style: str
     score: str
     threshold: float
@@ -103,11 +107,13 @@ class Calibration:
         rows = {}
         for name, entry in self.entries.items():
             row: dict[str, Any] = {
-                "prompt": entry.prompts[0] if len(entry.prompts) == 1 else list(entry.prompts),
+                "prompt": _as_json(entry.prompts),
                 "style": entry.style,
                 "score": entry.score,
                 "threshold": entry.threshold,
             }
+            if entry.negative_prompts:
+                row["negative_prompt"] = _as_json(entry.negative_prompts)
             if entry.platt is not None:
                 row["platt"] = {"a": entry.platt[0], "b": entry.platt[1]}
             if entry.isotonic is not None:
@@ -115,29 +121,30 @@ class Calibration:
             rows[name] = row | {"n": entry.n, "positives": entry.positives}
         return {"version": VERSION, "abnormalities": rows, "provenance": dict(self.provenance)}
 
-    def entry(self, name: str, prompt: str | Sequence[str], style: str, score: str) -> CalibrationEntry | None:
-        """Return the entry of an abnormality if it was fitted for exactly this prompt, style and score kind."""
+    def entry(self, name: str, prompts: PromptSets, style: str, score: str) -> CalibrationEntry | None:
+        """Return the entry of an abnormality if it was fitted for exactly these prompts, style and score kind.
+
+        `prompts` are the positive and the negative ones, as `brgsa.prompts.prompt_sets` gives them for the style.
+        """
         entry = self.entries.get(name)
-        prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
-        if entry is None or (entry.prompts, entry.style, entry.score) != (prompts, style, score):
+        if entry is None or entry.style != style or entry.score != score:
             return None
-        return entry
+        return entry if (entry.prompts, entry.negative_prompts) == (tuple(prompts[0]), tuple(prompts[1])) else None
 
     def apply(
-        self, name: str, prompt: str | Sequence[str], style: str, score: str, value: float
+        self, name: str, prompts: PromptSets, style: str, score: str, value: float
     ) -> tuple[float | None, float | None]:
         """Return (probability, threshold) for one score; (None, None) where no entry was fitted for it."""
-        entry = self.entry(name, prompt, style, score)
+        entry = self.entry(name, prompts, style, score)
         return (None, None) if entry is None else (entry.probability(value), entry.threshold)
 
 
 def _entry(path: Path, name: str, row: Any) -> CalibrationEntry:
     try:
-        prompt = row["prompt"]
-        prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
         platt, isotonic = row.get("platt"), row.get("isotonic")
         entry = CalibrationEntry(
-            prompts=prompts,
+            prompts=_texts(row["prompt"]),
+            negative_prompts=_texts(row.get("negative_prompt", ())),
             style=row["style"],
             score=row["score"],
             threshold=_number(row["threshold"]),
@@ -156,8 +163,8 @@ def _entry(path: Path, name: str, row: Any) -> CalibrationEntry:
 
 
 def _problem(entry: CalibrationEntry) -> str | None:
-    if not entry.prompts or not all(isinstance(text, str) for text in entry.prompts):
-        return "`prompt` must be a text or a list of texts"
+    if not entry.prompts or not all(isinstance(text, str) for text in (*entry.prompts, *entry.negative_prompts)):
+        return "`prompt` and `negative_prompt` must be a text or a list of texts"
     if entry.style not in STYLES:
         return f"style {entry.style!r} is none of {', '.join(STYLES)}"
     if entry.score not in SCORE_KINDS:
@@ -171,6 +178,14 @@ def _problem(entry: CalibrationEntry) -> str | None:
         if y[0] < 0 or y[-1] > 1:
             return "`isotonic` y must lie in [0, 1]"
     return None
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _as_json(texts: tuple[str, ...]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else list(texts)
 
 
 def _number(value: Any) -> float:

@@ -24,7 +24,7 @@ import torch
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.cache import EmbeddingCache
-from brgsa.calibration import Calibration
+from brgsa.calibration import Calibration, PromptSets
 from brgsa.checks import Finding, check_ct
 from brgsa.ct import CTVolume, Source, read_ct
 from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
@@ -93,7 +93,7 @@ class AbnormalityScore:
     Attributes:
         score: cosine in [-1, 1] (a difference of cosines in [-2, 2] with prompts "pair"); comparable across scans
             within one abnormality, not across abnormalities.
-        probability: only where the weights have a calibration for exactly this prompt, else None.
+        probability: only where the weights have a calibration for exactly these prompts, else None.
         threshold: of the calibration or of the abnormality list, else None.
         positive: score > threshold, None without a threshold.
     """
@@ -333,7 +333,7 @@ class Scorer:
             score = _score(embedding, [vectors[text] for text in positives], kind)
             if negatives:
                 score -= _score(embedding, [vectors[text] for text in negatives], kind)
-            rows.append(self._row(abnormality, positives, prompts, kind, score))
+            rows.append(self._row(abnormality, (positives, negatives), prompts, kind, score))
         return ScanScores(
             case=embedding.case,
             path=str(embedding.source.path),
@@ -411,11 +411,11 @@ class Scorer:
                 handle.remove()
 
     def _row(
-        self, abnormality: Abnormality, positives: Sequence[str], prompts: str, kind: str, score: float
+        self, abnormality: Abnormality, texts: PromptSets, prompts: str, kind: str, score: float
     ) -> AbnormalityScore:
         probability, threshold = None, abnormality.threshold
         if self.calibration:
-            probability, calibrated = self.calibration.apply(abnormality.name, positives, prompts, kind, score)
+            probability, calibrated = self.calibration.apply(abnormality.name, texts, prompts, kind, score)
             threshold = calibrated if threshold is None else threshold
         positive = None if threshold is None else score > threshold
         return AbnormalityScore(abnormality.name, score, probability, threshold, positive)

@@ -1,6 +1,8 @@
 """One scan, many prompts: the scorer agrees with the formula, keeps what it knows, and says what it did."""
 
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from brgsa.errors import InputError, SetupError, UsageError
 from brgsa.model import cosines
 from brgsa.preprocess import to_grid, to_input
 from brgsa.scoring import ScanScores, settings_digest
+from brgsa.weights import open_weights
 
 FOUR = AbnormalityList.from_names(["Lung nodule", "Pleural effusion", "Emphysema", "Hiatal hernia"])
 
@@ -141,6 +144,26 @@ def test_thresholds_come_from_the_list_before_the_calibration(scorer, torso_path
     scores = scorer.score(torso_path, low)
     assert scores["Emphysema"].positive is True and scores["Rib fracture"].positive is False
     assert scores["Emphysema"].probability is None
+
+
+def test_a_changed_negative_prompt_has_no_calibrated_threshold(torso_path, tmp_path):
+    folder = shutil.copytree(open_weights("phantom").folder, tmp_path / "weights")
+    entry = {"prompt": "There is Emphysema", "negative_prompt": "There is no Emphysema", "style": "pair"}
+    entry |= {"score": "final", "threshold": -2.0, "platt": {"a": 1.0, "b": 0.0}, "n": 9, "positives": 3}
+    content = {"version": 1, "abnormalities": {"Emphysema": entry}}
+    (folder / "calibration.json").write_text(json.dumps(content), encoding="utf-8")
+    scorer = Scorer.from_pretrained(folder, device="cpu", precision="fp32", cache=False)
+    embedding = scorer.embed(torso_path)
+    fitted, changed = (
+        scorer.score_embedding(embedding, AbnormalityList("one", (abnormality,)), prompts="pair").scores[0]
+        for abnormality in (
+            Abnormality("Emphysema"),
+            Abnormality("Emphysema", negative_prompts=("The lungs are clear",)),
+        )
+    )
+    assert (fitted.threshold, fitted.positive) == (-2.0, True)
+    assert fitted.probability == pytest.approx(1 / (1 + math.exp(-fitted.score)))
+    assert (changed.threshold, changed.positive, changed.probability) == (None, None, None)
 
 
 def test_a_result_survives_its_json(scorer, torso_path):

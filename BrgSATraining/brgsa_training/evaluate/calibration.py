@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from brgsa.calibration import Calibration, CalibrationEntry
+from brgsa.calibration import Calibration, CalibrationEntry, PromptSets
 from brgsa.errors import InputError
 from brgsa.weights import file_sha256
 from brgsa_training.evaluate.cohort import Cohort
@@ -22,7 +22,7 @@ METHODS = ("platt", "isotonic")
 
 def fit_calibration(
     cohort: Cohort,
-    prompts: Mapping[str, Sequence[str]],
+    prompts: Mapping[str, PromptSets],
     method: str = "platt",
     style: str = "single",
     score: str = "final",
@@ -30,7 +30,7 @@ def fit_calibration(
     """Fit every abnormality of the cohort that has positives and negatives; return entries and warnings.
 
     The threshold is the score whose ROC point is nearest to (0, 1), as in the released evaluation, but here it is fixed
-    before a test set is seen. `prompts` gives the texts that were scored.
+    before a test set is seen. `prompts` gives the positive and the negative texts that were scored.
 
     Raises:
         InputError: no abnormality can be fitted.
@@ -51,7 +51,7 @@ def fit_calibration(
         if platt is not None and platt[0] <= 0:
             warnings.append(f"{name}: the probability falls as the score rises; the model does not see it in this set")
         entries[name] = CalibrationEntry(
-            tuple(prompts[name]), style, score, float(thresholds[c]), platt, isotonic, len(labels), positives
+            *map(tuple, prompts[name]), style, score, float(thresholds[c]), platt, isotonic, len(labels), positives
         )
     if not entries:
         raise InputError("no abnormality has both positives and negatives in this set; there is nothing to fit")
@@ -84,7 +84,7 @@ def fit_isotonic(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[float, .
 
 
 def with_calibration(
-    cohort: Cohort, calibration: Calibration, prompts: Mapping[str, Sequence[str]], style: str, score: str
+    cohort: Cohort, calibration: Calibration, prompts: Mapping[str, PromptSets], style: str, score: str
 ) -> Cohort:
     """Return the cohort with the thresholds and probabilities of a calibration that was fitted for these prompts."""
     thresholds, probabilities = cohort.thresholds.copy(), cohort.probabilities.copy()

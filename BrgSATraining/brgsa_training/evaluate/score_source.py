@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from brgsa.abnormalities import AbnormalityList
+from brgsa.abnormalities import Abnormality, AbnormalityList
+from brgsa.calibration import PromptSets
 from brgsa.errors import UsageError
 from brgsa.files import write_csv
 from brgsa.prompts import prompt_sets
@@ -25,30 +26,30 @@ class ScoreInfo:
 
     Attributes:
         style, kind: prompt style and score kind, as `brgsa score` calls them.
-        prompts: abnormality -> positive prompts that were scored.
+        prompts: abnormality -> positive and negative prompts that were scored.
         checksum: of the weights, None where it is not known.
         notice: what must be said wherever the scores are shown, None where nothing.
     """
 
     style: str = "single"
     kind: str = "final"
-    prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prompts: Mapping[str, PromptSets] = field(default_factory=dict)
     checksum: str | None = None
     notice: str | None = None
 
 
 def score_info(table: Path, abnormalities: AbnormalityList, style: str, kind: str) -> ScoreInfo:
     """Read `run.json` beside a table of `brgsa score`; without one, trust the options and the benchmark's prompts."""
-    prompts = {row.name: prompt_sets(row, style)[0] for row in abnormalities}
     try:
         run = json.loads((table.parent / "run.json").read_text(encoding="utf-8"))
         settings = run["settings"]
-        style, kind = settings["prompts"], settings["score"]
+        found = settings["prompts"], settings["score"]
+        own = {row.name: prompt_sets(row, found[0]) for row in (Abnormality(**row) for row in run["abnormalities"])}
         checksum, notice = settings["weights_checksum"], run.get("notice")
-        own = {row["name"]: tuple(row.get("prompts") or (f"There is {row['name']}",)) for row in run["abnormalities"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return ScoreInfo(style, kind, prompts)
-    return ScoreInfo(style, kind, prompts | own, checksum, notice)
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
+        return ScoreInfo(style, kind, {row.name: prompt_sets(row, style) for row in abnormalities})
+    prompts = {row.name: prompt_sets(row, found[0]) for row in abnormalities}
+    return ScoreInfo(*found, prompts | own, checksum, notice)
 
 
 def score_scans(

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from brgsa.abnormalities import Abnormality
+from brgsa.calibration import Calibration
+from brgsa.prompts import prompt_sets
+from brgsa.weights import open_weights
 from brgsa_training.cli import main
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.bootstrap import released_indices
@@ -161,6 +165,25 @@ def test_a_calibration_of_one_set_gives_thresholds_on_another(tables, capsys):
     assert row["sensitivity"] and row["brier"] and row["calibration_error"]
     assert evaluate("--scores", "scores.csv", "--calibration", "weights", "--out", "own") == 0
     assert "fitted on this very label file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("style", ["single", "pair", "ensemble"])
+def test_a_calibration_is_for_the_prompts_that_were_scored(tables, style):
+    """As `run.json` beside the scores tells them, and as a scorer asks for them."""
+    weights = Path(__file__).parents[3] / "BrgSAExtension" / "brgsa" / "data" / "weights" / "phantom"
+    shutil.copytree(weights, "weights")
+    Path("weights/calibration.json").unlink(missing_ok=True)
+    scored = [Abnormality(NAMES[0]), Abnormality(NAMES[1], negative_prompts=("The lungs are clear",))]
+    settings = {"prompts": style, "score": "final", "weights_checksum": open_weights("weights").checksum}
+    run_json = {"settings": settings, "abnormalities": [row.to_dict() for row in scored]}
+    Path("run.json").write_text(json.dumps(run_json), encoding="utf-8")
+    arguments = ["--benchmark", "three.json", "--labels", "labels.csv", "--scores", "scores.csv"]
+    assert run("calibrate", *arguments, "--weights", "weights") == 0
+    calibration = Calibration.load("weights")
+    for abnormality in scored:
+        assert calibration.entry(abnormality.name, prompt_sets(abnormality, style), style, "final") is not None
+    others = prompt_sets(Abnormality(NAMES[1]), style)
+    assert (calibration.entry(NAMES[1], others, style, "final") is None) == (style == "pair")
 
 
 def test_scores_of_other_weights_are_not_used_to_calibrate(tables, capsys):

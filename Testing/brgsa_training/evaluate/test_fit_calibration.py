@@ -12,7 +12,7 @@ from brgsa.errors import InputError
 from brgsa_training.evaluate.calibration import fit_calibration, fit_isotonic, fit_platt, merge, with_calibration
 from brgsa_training.evaluate.cohort import Cohort
 
-PROMPTS = {"A0": ("There is A0",), "A1": ("There is A1",)}
+PROMPTS = {"A0": (("There is A0",), ()), "A1": (("There is A1",), ())}
 
 
 def cohort(seed=0, n=400, slope=40.0):
@@ -59,6 +59,17 @@ def test_what_is_fitted_is_written_read_and_applied_to_another_set(tmp_path):
         assert "fitted on dev" in test.notes[-1]
         other = with_calibration(cohort(seed=1), calibration, PROMPTS, "pair", "final")
         assert np.isnan(other.thresholds).all()
+
+
+def test_a_changed_negative_prompt_is_not_calibrated():
+    prompts = {name: ((f"There is {name}",), (f"There is no {name}",)) for name in PROMPTS}
+    entries, _ = fit_calibration(cohort(), prompts, style="pair")
+    calibration = merge(None, entries, {"set": "dev"}, "abc")
+    assert np.isfinite(with_calibration(cohort(seed=1), calibration, prompts, "pair", "final").thresholds).all()
+    changed = prompts | {"A1": (prompts["A1"][0], ("Nothing of A1",))}
+    test = with_calibration(cohort(seed=1), calibration, changed, "pair", "final")
+    assert np.isfinite(test.thresholds[0]) and np.isnan(test.thresholds[1]) and np.isnan(test.probabilities[:, 1]).all()
+    assert "no calibration for A1" in test.notes[-1]
 
 
 def test_a_class_without_positives_is_left_out_with_a_warning():
