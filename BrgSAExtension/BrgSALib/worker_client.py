@@ -6,11 +6,9 @@ the main thread, and callbacks run inside that call.
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +17,10 @@ from typing import IO, Any
 
 from brgsa.protocol import CANCELLED, PROTOCOL_VERSION
 
-from .launch import Launch
+from .launch import Launch, kill_group, start
 
 ENDED = "worker-ended"
 LONGEST_LINE = 4_000_000  # characters; a result with a thousand abnormalities has about 200,000
-_WINDOWS = sys.platform == "win32"
 
 
 @dataclass(frozen=True)
@@ -158,24 +155,11 @@ class WorkerClient:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _kill_group(process)
+            kill_group(process)
 
     def _start(self) -> None:
         launch = self._launch()
-        options: dict[str, Any] = {"start_new_session": True}
-        if _WINDOWS:
-            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-        process = subprocess.Popen(
-            launch.args,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(launch.environment),
-            cwd=launch.folder,
-            encoding="utf-8",
-            errors="replace",
-            **options,
-        )
+        process = start(launch)
         self._process, self._ready = process, False
         self._incoming, self._outgoing = queue.Queue(), queue.Queue()
         self._started = self._heard = self._pinged = self._clock()
@@ -249,7 +233,7 @@ class WorkerClient:
         process, self._process = self._process, None
         self._outgoing.put(None)
         if kill and process:
-            _kill_group(process)
+            kill_group(process)
         self._log(reason)
         pending, self._pending = list(self._pending.values()), {}
         for request in pending:
@@ -309,23 +293,6 @@ def _write_lines(stream: IO[str], source: queue.Queue) -> None:
     finally:
         with contextlib.suppress(OSError, ValueError):
             stream.close()
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    """End a process and all that it started."""
-    if _WINDOWS:
-        subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            creationflags=subprocess.CREATE_NO_WINDOW,
-            check=False,
-        )
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    # Reaping takes a moment that the main thread does not have.
-    threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _fraction(value: Any) -> float:
