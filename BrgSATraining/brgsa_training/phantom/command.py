@@ -9,10 +9,11 @@ from brgsa.errors import UsageError
 
 def add_parser(subparsers) -> None:
     """Add `phantom` with its own sub-commands."""
-    parser = subparsers.add_parser("phantom", help="make digital chest phantoms, or train the demonstration weights")
+    parser = subparsers.add_parser("phantom", help="make digital chest phantoms, and train on them")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_generate_parser(commands)
     add_demonstration_parser(commands)
+    add_study_parser(commands)
 
 
 def add_generate_parser(subparsers) -> None:
@@ -53,9 +54,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
 
     grid, split = parse_grid(arguments.grid), parse_split(arguments.split)
     plan = Plan(arguments.count, arguments.seed, grid.shape, split, arguments.masks)
-    workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise UsageError(f"--workers {workers} is not possible: use 1 or more.")
+    workers = _processes("--workers", arguments.workers)
     generate(plan, arguments.out, min(workers, plan.count))
     print(f"{plan.count} phantoms in {arguments.out} (list: manifest.csv, truth: labels.csv, text: captions.json)")
 
@@ -97,9 +96,64 @@ def run_demonstration(arguments: argparse.Namespace) -> None:
     }
     options = [f"--{name}={value}" for name, value in changes.items() if value is not None]
     recipe = parse(["--config", arguments.recipe, *options], PhantomRecipe)[0]
-    workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise UsageError(f"--workers {workers} is not possible: use 1 or more.")
+    workers = _processes("--workers", arguments.workers)
     result = train_demonstration(recipe, arguments.out, workers)
     print("\n".join(result.lines()))
     print(f"weights: {result.weights} (use them with `brgsa score --weights {result.weights}`)")
+
+
+def add_study_parser(subparsers) -> None:
+    """Add `phantom study`."""
+    parser = subparsers.add_parser(
+        "study",
+        help="train with and without bank and summaries, and compare",
+        description="Re-test the claims of the paper on phantoms: the recipes phantom-study, -no-bank, -no-summaries "
+        "and -neither, and the same image encoder trained with labels, each with several seeds on the same phantoms. "
+        "Takes an hour or more; run it again with the same options to go on after an interruption.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or that of this study")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each recipe (default 3)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the second stage (default: of the recipes)")
+    parser.add_argument("--long-steps", type=int, metavar="N", help="steps of the first stage")
+    parser.add_argument("--phantoms", type=int, metavar="N", help="phantoms to train on")
+    parser.add_argument("--validation", type=int, metavar="N", help="phantoms that choose the checkpoint")
+    parser.add_argument("--test", type=int, metavar="N", help="phantoms to measure on")
+    parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: one per core)")
+    parser.set_defaults(run=run_study_command)
+
+
+def run_study_command(arguments: argparse.Namespace) -> None:
+    """Train, and print the tables."""
+    from brgsa_training.phantom.phantom import make_labels
+    from brgsa_training.phantom.study import Options, run_study
+    from brgsa_training.phantom.study_report import write_study
+
+    jobs = _processes("--jobs", arguments.jobs)
+    if arguments.seeds < 1:
+        raise UsageError(f"--seeds {arguments.seeds} is not possible: use 1 or more.")
+    options = Options(
+        arguments.seeds,
+        arguments.steps,
+        arguments.long_steps,
+        arguments.phantoms,
+        arguments.validation,
+        arguments.test,
+    )
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    runs = run_study(options, arguments.out, jobs, threads)
+    recipe = options.recipe("brgsa")
+    phantoms, training = recipe.phantoms, recipe.training
+    made_by = (
+        f"{phantoms.train} training phantoms, {phantoms.long_steps} + {training.steps} steps of {training.batch_size}, "
+        f"checkpoint chosen on {phantoms.validation} validation phantoms."
+    )
+    labels = make_labels(phantoms.seeds()[2])
+    print(write_study(runs, labels, arguments.out, made_by))
+    print(f"Tables and picture: {arguments.out / 'study.md'}, study.csv, study.png")
+
+
+def _processes(option: str, wanted: int | None) -> int:
+    """How many processes an option asks for, one per core without it."""
+    if wanted is not None and wanted < 1:
+        raise UsageError(f"{option} {wanted} is not possible: use 1 or more.")
+    return wanted or os.cpu_count() or 1

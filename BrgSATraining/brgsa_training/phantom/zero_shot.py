@@ -53,13 +53,9 @@ def zero_shot_scores(model: BrgSAModel, image: Tensor, text: Tensor, kind: str =
     return ((direct + cosines(model.bank(image), text)) / 2).numpy()
 
 
-def phantom_scores(
-    model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, kind: str = "final"
-) -> np.ndarray:
+def phantom_scores(model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, kind: str = "final") -> np.ndarray:
     """Score every volume against one prompt per abnormality, (N, abnormalities)."""
-    return zero_shot_scores(
-        model, image_embeddings(model, volumes), text_embeddings(model, tokenizer, prompts()), kind
-    )
+    return zero_shot_scores(model, image_embeddings(model, volumes), text_embeddings(model, tokenizer, prompts()), kind)
 
 
 def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,279 @@
+"""The claims of the paper re-tested on phantoms: with and without the bank, with and without summaries.
+
+Every recipe is trained with several seeds on the same phantoms for the same number of steps. Validation phantoms choose
+the checkpoint; test phantoms serve for nothing else. Run again with the same options to go on after an interruption.
+
+OUT/study.json             the options
+OUT/phantoms/*.npy         voxels of the training, validation and test phantoms
+OUT/runs/RECIPE/seed-S     result.json, scores.npz, weights, log.txt
+OUT/study.md, .csv, .png   the tables and the picture, see `study_report`
+"""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from brgsa.errors import InputError, UsageError
+from brgsa.files import atomic_open, write_json
+from brgsa.model import BrgSAModel
+from brgsa.prompts import PromptTokenizer
+from brgsa.weights import open_weights
+from brgsa_training.data.captions import draw_sentences
+from brgsa_training.evaluate.modality_gap import AFTER, BEFORE, bank_usage, measure_gap
+from brgsa_training.lock import locked
+from brgsa_training.phantom.curriculum import train_in_stages
+from brgsa_training.phantom.supervised import supervised_scores
+from brgsa_training.phantom.training_set import PhantomRecipe, PhantomSet, phantom_set, save_voxels, write_vocabulary
+from brgsa_training.phantom.zero_shot import (
+    aurocs,
+    image_embeddings,
+    phantom_scores,
+    prompts,
+    text_embeddings,
+    zero_shot_scores,
+)
+from brgsa_training.pretrain.command import parse
+
+VERSION = 1
+# Name in the tables -> recipe. All differ from the first in nothing but what their name says.
+RECIPES = {
+    "brgsa": "phantom-study",
+    "no bank": "phantom-study-no-bank",
+    "no summaries": "phantom-study-no-summaries",
+    "neither": "phantom-study-neither",
+}
+CEILING = "labels"
+SETS = ("train", "validation", "test")
+_steps_done: Any = None  # of all runs together; set in every worker process
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the result of a study. None stands for the value of the recipes."""
+
+    seeds: int = 3
+    steps: int | None = None
+    long_steps: int | None = None
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+    version: int = VERSION
+
+    def recipe(self, name: str, seed: int = 0) -> PhantomRecipe:
+        """The recipe of a row of the study with these options."""
+        changes = {
+            "training.seed": seed,
+            "training.steps": self.steps,
+            "phantoms.long_steps": self.long_steps,
+            "phantoms.train": self.train,
+            "phantoms.validation": self.validation,
+            "phantoms.test": self.test,
+        }
+        options = [f"--{key}={value}" for key, value in changes.items() if value is not None]
+        return parse(["--config", RECIPES.get(name, RECIPES["brgsa"]), *options], PhantomRecipe)[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study."""
+
+    name: str
+    seed: int
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+
+def runs_of(options: Options, out: Path) -> list[Run]:
+    """All runs of a study, one seed of every recipe before the next seed."""
+    return [
+        Run(name, seed, out / "runs" / name.replace(" ", "-") / f"seed-{seed}")
+        for seed in range(options.seeds)
+        for name in (*RECIPES, CEILING)
+    ]
+
+
+def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> list[Run]:
+    """Train and measure what is not there yet, and return all runs.
+
+    Args:
+        jobs: runs at a time, each in a process of its own.
+        threads: of each.
+
+    Raises:
+        UsageError: the folder holds something else, or a study with other options, or another study is at work in it.
+    """
+    with locked(out, "making a study"):
+        _claim(options, out)
+        config = options.recipe("brgsa").phantoms
+        for name, seeds in zip(SETS, config.seeds(), strict=True):
+            if not voxels_path(out, name).is_file():
+                save_voxels(voxels_path(out, name), seeds, config, max(jobs, threads))
+        runs = runs_of(options, out)
+        missing = [run for run in runs if not run.result.is_file()]
+        steps = config.long_steps + options.recipe("brgsa").training.steps
+        context = multiprocessing.get_context("spawn")
+        done = context.Value("q", 0)
+        with (
+            tqdm(total=len(missing) * steps, desc="study", unit="step") as bar,
+            ProcessPoolExecutor(jobs, context, _start_worker, (threads, done)) as pool,
+        ):
+            waiting = [pool.submit(train_and_measure, run, options, out) for run in missing]
+            try:
+                while waiting:
+                    time.sleep(0.5)
+                    bar.update(done.value - bar.n)
+                    for job in [job for job in waiting if job.done()]:
+                        job.result()
+                        waiting.remove(job)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return runs
+
+
+def voxels_path(out: Path, name: str) -> Path:
+    """File of the voxels of a set of phantoms."""
+    return out / "phantoms" / f"{name}.npy"
+
+
+def train_and_measure(run: Run, options: Options, out: Path) -> None:
+    """One run of a study from phantoms to `result.json`, in a process of its own."""
+    started = time.perf_counter()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        (run.folder / "log.txt").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stderr(log),
+        contextlib.redirect_stdout(log),
+    ):
+        recipe = options.recipe(run.name, run.seed)
+        train, validation, test = (
+            phantom_set(seeds, recipe.phantoms, voxels=voxels_path(out, name))
+            for name, seeds in zip(SETS, recipe.phantoms.seeds(), strict=True)
+        )
+        vocabulary = run.folder / "vocab.txt"
+        write_vocabulary(vocabulary, train.studies)
+        recipe.data.vocabulary = str(vocabulary)
+        measured = _supervised if run.name == CEILING else _with_words
+        scores, facts = measured(run, recipe, train, validation, test)
+        with atomic_open(run.folder / "scores.npz", "wb") as file:
+            np.savez(file, **scores)
+    write_json(run.result, {"name": run.name, "seed": run.seed, "seconds": time.perf_counter() - started, **facts})
+
+
+def _supervised(run: Run, recipe: PhantomRecipe, *phantoms: PhantomSet) -> tuple[dict, dict]:
+    logits, macro = supervised_scores(recipe, *phantoms, on_validation=_progress(recipe))
+    return {"direct": logits}, {"validation_auroc": macro}
+
+
+def _with_words(
+    run: Run, recipe: PhantomRecipe, train: PhantomSet, validation: PhantomSet, test: PhantomSet
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Scores of the test phantoms by kind, and what else there is to say of the run."""
+    has_bank = recipe.loss.bank_contrastive > 0 or recipe.loss.reconstruction > 0
+    kind = "final" if has_bank else "direct"
+    tokenizer = PromptTokenizer(recipe.data.vocabulary, recipe.model.text_length)
+    progress = _progress(recipe)
+
+    def judge(model: BrgSAModel) -> float:
+        scores = phantom_scores(model, tokenizer, validation.volumes, kind)
+        macro = float(np.nanmean(aurocs(scores, validation.labels)))
+        progress(macro)
+        return 1 - macro
+
+    result = train_in_stages(recipe, run.folder, train, validation, judge, resume=True)
+    model = open_weights(result.weights).load_model()
+    image, asked = image_embeddings(model, test.volumes), text_embeddings(model, tokenizer, prompts())
+    kinds = ("direct", "final") if has_bank else ("direct",)
+    scores = {kind: zero_shot_scores(model, image, asked, kind) for kind in kinds}
+    facts = {
+        "validation_auroc": 1 - result.judgement,
+        "best_step": result.best_step,
+        **_alignment(model, image, text_embeddings(model, tokenizer, captions(test, recipe)), has_bank),
+    }
+    shutil.copytree(result.weights, run.folder / "weights", dirs_exist_ok=True)
+    for stage in ("first-stage", "run"):  # checkpoints of a run that is done
+        shutil.rmtree(run.folder / stage, ignore_errors=True)
+    return scores, facts
+
+
+def captions(phantoms: PhantomSet, recipe: PhantomRecipe) -> list[str]:
+    """One caption per phantom, drawn as in training, the same for every seed of the training."""
+    fewest, most = recipe.data.fewest_sentences, recipe.data.sentences
+    return [
+        " ".join(draw_sentences(study.sentences, fewest, most, np.random.default_rng((number, 1))))
+        for number, study in enumerate(phantoms.studies)
+    ]
+
+
+@torch.inference_mode()
+def _alignment(model: BrgSAModel, image: torch.Tensor, text: torch.Tensor, has_bank: bool) -> dict[str, Any]:
+    """The gap between test phantoms and their captions, and the use of the bank."""
+    patients = tuple(str(number) for number in range(len(image)))
+    gaps = [measure_gap(image.numpy(), text.numpy(), patients, BEFORE)]
+    usage = {}
+    if has_bank:
+        gaps.append(measure_gap(model.bank(image).numpy(), model.bank(text).numpy(), patients, AFTER))
+        for modality, embeddings in (("image", image), ("text", text)):
+            usage[modality] = vars(bank_usage(model.bank.weights(embeddings).double().numpy()))
+    return {"gaps": gaps, "bank": usage}
+
+
+def _progress(recipe: PhantomRecipe) -> Callable[[float], None]:
+    def count(_: float) -> None:
+        if _steps_done is not None:
+            with _steps_done.get_lock():
+                _steps_done.value += recipe.training.validate_every
+
+    return count
+
+
+def _start_worker(threads: int, done: Any) -> None:
+    global _steps_done
+    _steps_done = done
+    torch.set_num_threads(threads)
+
+
+def _claim(options: Options, out: Path) -> None:
+    """Write the options into an empty folder, or find the same ones there."""
+    path, wanted = out / "study.json", dataclasses.asdict(options)
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path} is damaged. Choose another folder, or delete this one and start again."
+            ) from error
+        if found != wanted:
+            differing = [name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name]]
+            raise UsageError(
+                f"{out} holds a study with other options ({', '.join(differing)}). "
+                "Choose another folder, or the same options to go on."
+            )
+        return
+    if any(entry.name != ".lock" for entry in out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no study. Choose an empty or a new folder.")
+    write_json(path, wanted)
+
+
+def read_scores(runs: Sequence[Run]) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    """Scores by kind and the facts of every run."""
+    read = []
+    for run in runs:
+        with np.load(run.folder / "scores.npz", allow_pickle=False) as stored:
+            read.append(({kind: stored[kind] for kind in stored.files}, json.loads(run.result.read_text("utf-8"))))
+    return read
