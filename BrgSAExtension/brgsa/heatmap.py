@@ -14,6 +14,7 @@ map at once, so the map costs no further matrix products, and per block one matr
 Shapes: N tokens (the class token first), H heads, D size of a head, W = H * D, (X', Y', Z') patches.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ METHODS = ("rollout", "similarity")
 
 # Side of the tiles of the attention of all heads: small enough for a processor's cache, large enough for a GPU.
 _TILE = {"cpu": 256, "gpu": 1024}
+_MLP_ROWS = 1024  # tokens that go through an MLP at a time, because its hidden state is four times as wide
 _CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 _EPSILON = 1e-6  # of the released code
 
@@ -157,7 +159,7 @@ def _encode(
         attended = attended.transpose(0, 1).reshape(n, -1)
         y = x[:n] + block.attention.proj(attended)
         states.append(_BlockStates(x, attended, log_sums, y))
-        x = y + block.mlp(block.norm2(y))
+        x = y + torch.cat([block.mlp(block.norm2(part)) for part in y.split(_MLP_ROWS)])
         report(done / len(encoder.blocks))
     return states, x
 
@@ -204,7 +206,8 @@ def _attention_weights(
     weights: list[Tensor] = []
     for layer in reversed(range(len(encoder.blocks))):
         block, kept = encoder.blocks[layer], states[layer]
-        gradient = gradient + _through_mlp(block, kept.y[: len(gradient)], gradient)
+        parts = zip(kept.y[: len(gradient)].split(_MLP_ROWS), gradient.split(_MLP_ROWS), strict=True)
+        gradient = gradient + torch.cat([_through_mlp(block, y, part) for y, part in parts])
         rows, earlier = _through_attention(block, kept, gradient, tokens=layer if layer < 2 else len(kept.x))
         weights.append(rows)
         shared = min(len(earlier), len(gradient))
@@ -262,19 +265,21 @@ def _attention_backward(
     """
     (H, n, D), N, T = q.shape, k.shape[1], dqkv.shape[2]
     dq, dk, dv = dqkv
-    # One more column lets the product of matrices subtract what belongs to a row.
+    # One more column lets a product of matrices subtract what belongs to a row. Powers of 2 are quicker than of e.
+    to_base_2 = math.log2(math.e)
     one = torch.ones_like(k[..., :1])
-    asked, keys = torch.cat([q * D**-0.5, -log_sums[..., None]], dim=-1), torch.cat([k, one], dim=-1)
-    wanted, values = torch.cat([out, -turn[..., None]], dim=-1), torch.cat([v, one], dim=-1)
+    asked = torch.cat([q * (to_base_2 * D**-0.5), -to_base_2 * log_sums[..., None]], dim=-1)
+    wanted = torch.cat([out, -turn[..., None]], dim=-1)
+    keys, values = (torch.cat([part, one], dim=-1).mT.contiguous() for part in (k, v))  # (H, D + 1, N)
     result = torch.empty(n, N, dtype=q.dtype, device=q.device)
     size = _tile(q)
     for top in range(0, n, size):
         rows = slice(top, top + size)
         for left in range(0, N, size):
             columns = slice(left, left + size)
-            attention = torch.bmm(asked[:, rows], keys[:, columns].mT).exp_()
+            attention = torch.bmm(asked[:, rows], keys[..., columns]).exp2_()
             # dS/dA - rowsum(A * dS/dA), which times A is the gradient before the softmax
-            gradient = torch.bmm(wanted[:, rows], values[:, columns].mT)
+            gradient = torch.bmm(wanted[:, rows], values[..., columns])
             positive = (gradient.sum(0) + turn[:, rows].sum(0)[:, None]).clamp_(min=0)
             torch.mul(attention.sum(0), positive, out=result[rows, columns])
             if min(top, left) >= T:
@@ -282,11 +287,11 @@ def _attention_backward(
             gradient *= attention
             if left < T:
                 near = slice(left, min(left + size, T))
-                dv[:, near].baddbmm_(attention[..., : T - left].mT, wanted[:, rows, :D])
-                dk[:, near].baddbmm_(gradient[..., : T - left].mT, asked[:, rows, :D])
+                dv[:, near].baddbmm_(attention[..., : T - left].mT, out[:, rows])
+                dk[:, near].baddbmm_(gradient[..., : T - left].mT, q[:, rows], alpha=D**-0.5)
             if top < T:
                 near = slice(top, min(top + size, n, T))
-                dq[:, near].baddbmm_(gradient[:, : T - top], keys[:, columns, :D], alpha=D**-0.5)
+                dq[:, near].baddbmm_(gradient[:, : T - top], k[:, columns], alpha=D**-0.5)
     return result.div_(H**2)
 
 
