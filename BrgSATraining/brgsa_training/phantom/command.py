@@ -107,13 +107,14 @@ def add_study_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "study",
         help="train with and without bank and summaries, and compare",
-        description="Re-test the claims of the paper on phantoms: the recipes phantom-study, -no-bank, -no-summaries "
-        "and -neither, and the same image encoder trained with labels, each with several seeds on the same phantoms. "
-        "Takes an hour or more; run it again with the same options to go on after an interruption.",
+        description="Re-test the claims of the paper on phantoms: a recipe as it is, without the bank, without "
+        "summaries and without both, and the same image encoder trained with labels, each with several seeds on the "
+        "same phantoms. Takes an hour or more; run it again with the same options to go on after an interruption.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or that of this study")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each recipe (default 3)")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the second stage (default: of the recipes)")
+    parser.add_argument("--recipe", default="phantom-study", metavar="NAME", help="a recipe, or a YAML file")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each variant (default 3)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the second stage (default: of the recipe)")
     parser.add_argument("--long-steps", type=int, metavar="N", help="steps of the first stage")
     parser.add_argument("--phantoms", type=int, metavar="N", help="phantoms to train on")
     parser.add_argument("--validation", type=int, metavar="N", help="phantoms that choose the checkpoint")
@@ -132,6 +133,7 @@ def run_study_command(arguments: argparse.Namespace) -> None:
     if arguments.seeds < 1:
         raise UsageError(f"--seeds {arguments.seeds} is not possible: use 1 or more.")
     options = Options(
+        arguments.recipe,
         arguments.seeds,
         arguments.steps,
         arguments.long_steps,
@@ -141,7 +143,7 @@ def run_study_command(arguments: argparse.Namespace) -> None:
     )
     threads = max(1, (os.cpu_count() or 1) // jobs)
     runs = run_study(options, arguments.out, jobs, threads)
-    recipe = options.recipe("brgsa")
+    recipe = options.variant()
     phantoms, training = recipe.phantoms, recipe.training
     made_by = (
         f"{phantoms.train} training phantoms, {phantoms.long_steps} + {training.steps} steps of {training.batch_size}, "

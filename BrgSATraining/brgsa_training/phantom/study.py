@@ -1,11 +1,12 @@
 """The claims of the paper re-tested on phantoms: with and without the bank, with and without summaries.
 
-Every recipe is trained with several seeds on the same phantoms for the same number of steps. Validation phantoms choose
-the checkpoint; test phantoms serve for nothing else. Run again with the same options to go on after an interruption.
+Every variant of a recipe is trained with several seeds on the same phantoms for the same number of steps. Validation
+phantoms choose the checkpoint; test phantoms serve for nothing else. Run again with the same options to go on after an
+interruption.
 
 OUT/study.json             the options
 OUT/phantoms/*.npy         voxels of the training, validation and test phantoms
-OUT/runs/RECIPE/seed-S     result.json, scores.npz, weights, log.txt
+OUT/runs/VARIANT/seed-S    result.json, scores.npz, weights, log.txt
 OUT/study.md, .csv, .png   the tables and the picture, see `study_report`
 """
 
@@ -15,7 +16,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,11 @@ from brgsa_training.phantom.zero_shot import (
 from brgsa_training.pretrain.command import parse
 
 VERSION = 1
-# Name in the tables -> recipe. All differ from the first in nothing but what their name says.
-RECIPES = {
-    "brgsa": "phantom-study",
-    "no bank": "phantom-study-no-bank",
-    "no summaries": "phantom-study-no-summaries",
-    "neither": "phantom-study-neither",
-}
+RECIPE = "phantom-study"
+NO_BANK = {"loss.reconstruction": 0.0, "loss.bank_contrastive": 0.0}  # what is left is the loss of CLIP
+NO_SUMMARIES = {"phantoms.captions": "report"}
+# Name in the tables -> what it changes of the recipe.
+VARIANTS = {"brgsa": {}, "no bank": NO_BANK, "no summaries": NO_SUMMARIES, "neither": NO_BANK | NO_SUMMARIES}
 CEILING = "labels"
 SETS = ("train", "validation", "test")
 _steps_done: Any = None  # of all runs together; set in every worker process
@@ -61,8 +60,9 @@ _steps_done: Any = None  # of all runs together; set in every worker process
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the result of a study. None stands for the value of the recipes."""
+    """What decides the result of a study. None stands for the value of the recipe."""
 
+    recipe: str = RECIPE
     seeds: int = 3
     steps: int | None = None
     long_steps: int | None = None
@@ -71,7 +71,7 @@ class Options:
     test: int | None = None
     version: int = VERSION
 
-    def recipe(self, name: str, seed: int = 0) -> PhantomRecipe:
+    def variant(self, name: str = "brgsa", seed: int = 0) -> PhantomRecipe:
         """The recipe of a row of the study with these options."""
         changes = {
             "training.seed": seed,
@@ -80,9 +80,10 @@ class Options:
             "phantoms.train": self.train,
             "phantoms.validation": self.validation,
             "phantoms.test": self.test,
+            **VARIANTS.get(name, {}),
         }
         options = [f"--{key}={value}" for key, value in changes.items() if value is not None]
-        return parse(["--config", RECIPES.get(name, RECIPES["brgsa"]), *options], PhantomRecipe)[0]
+        return parse(["--config", self.recipe, *options], PhantomRecipe)[0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def runs_of(options: Options, out: Path) -> list[Run]:
     return [
         Run(name, seed, out / "runs" / name.replace(" ", "-") / f"seed-{seed}")
         for seed in range(options.seeds)
-        for name in (*RECIPES, CEILING)
+        for name in (*VARIANTS, CEILING)
     ]
 
 
@@ -119,13 +120,13 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
     """
     with locked(out, "making a study"):
         _claim(options, out)
-        config = options.recipe("brgsa").phantoms
+        config = options.variant().phantoms
         for name, seeds in zip(SETS, config.seeds(), strict=True):
             if not voxels_path(out, name).is_file():
                 save_voxels(voxels_path(out, name), seeds, config, max(jobs, threads))
         runs = runs_of(options, out)
         missing = [run for run in runs if not run.result.is_file()]
-        steps = config.long_steps + options.recipe("brgsa").training.steps
+        steps = config.long_steps + options.variant().training.steps
         context = multiprocessing.get_context("spawn")
         done = context.Value("q", 0)
         with (
@@ -160,7 +161,7 @@ def train_and_measure(run: Run, options: Options, out: Path) -> None:
         contextlib.redirect_stderr(log),
         contextlib.redirect_stdout(log),
     ):
-        recipe = options.recipe(run.name, run.seed)
+        recipe = options.variant(run.name, run.seed)
         train, validation, test = (
             phantom_set(seeds, recipe.phantoms, voxels=voxels_path(out, name))
             for name, seeds in zip(SETS, recipe.phantoms.seeds(), strict=True)
@@ -168,31 +169,44 @@ def train_and_measure(run: Run, options: Options, out: Path) -> None:
         vocabulary = run.folder / "vocab.txt"
         write_vocabulary(vocabulary, train.studies)
         recipe.data.vocabulary = str(vocabulary)
-        measured = _supervised if run.name == CEILING else _with_words
-        scores, facts = measured(run, recipe, train, validation, test)
+        measured, progress = _supervised if run.name == CEILING else _with_words, _Progress(recipe)
+        scores, facts = measured(run, recipe, train, validation, test, progress)
+        progress.done()
         with atomic_open(run.folder / "scores.npz", "wb") as file:
             np.savez(file, **scores)
     write_json(run.result, {"name": run.name, "seed": run.seed, "seconds": time.perf_counter() - started, **facts})
 
 
-def _supervised(run: Run, recipe: PhantomRecipe, *phantoms: PhantomSet) -> tuple[dict, dict]:
-    logits, macro = supervised_scores(recipe, *phantoms, on_validation=_progress(recipe))
+def _supervised(
+    run: Run,
+    recipe: PhantomRecipe,
+    train: PhantomSet,
+    validation: PhantomSet,
+    test: PhantomSet,
+    progress: "_Progress",
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Logits of the test phantoms, which stand in the place of `direct` scores."""
+    logits, macro = supervised_scores(recipe, train, validation, test, on_validation=progress.validated)
     return {"direct": logits}, {"validation_auroc": macro}
 
 
 def _with_words(
-    run: Run, recipe: PhantomRecipe, train: PhantomSet, validation: PhantomSet, test: PhantomSet
+    run: Run,
+    recipe: PhantomRecipe,
+    train: PhantomSet,
+    validation: PhantomSet,
+    test: PhantomSet,
+    progress: "_Progress",
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Scores of the test phantoms by kind, and what else there is to say of the run."""
     has_bank = recipe.loss.bank_contrastive > 0 or recipe.loss.reconstruction > 0
     kind = "final" if has_bank else "direct"
     tokenizer = PromptTokenizer(recipe.data.vocabulary, recipe.model.text_length)
-    progress = _progress(recipe)
 
     def judge(model: BrgSAModel) -> float:
         scores = phantom_scores(model, tokenizer, validation.volumes, kind)
         macro = float(np.nanmean(aurocs(scores, validation.labels)))
-        progress(macro)
+        progress.validated(macro)
         return 1 - macro
 
     result = train_in_stages(recipe, run.folder, train, validation, judge, resume=True)
@@ -233,13 +247,23 @@ def _alignment(model: BrgSAModel, image: torch.Tensor, text: torch.Tensor, has_b
     return {"gaps": gaps, "bank": usage}
 
 
-def _progress(recipe: PhantomRecipe) -> Callable[[float], None]:
-    def count(_: float) -> None:
+class _Progress:
+    """Adds the steps of one run to the bar of all runs: at every validation, and what is left when the run is done."""
+
+    def __init__(self, recipe: PhantomRecipe):
+        self.left, self.part = recipe.phantoms.long_steps + recipe.training.steps, recipe.training.validate_every
+
+    def validated(self, _: float) -> None:
+        self._add(min(self.part, self.left))
+
+    def done(self) -> None:
+        self._add(self.left)
+
+    def _add(self, steps: int) -> None:
+        self.left -= steps
         if _steps_done is not None:
             with _steps_done.get_lock():
-                _steps_done.value += recipe.training.validate_every
-
-    return count
+                _steps_done.value += steps
 
 
 def _start_worker(threads: int, done: Any) -> None:

@@ -5,7 +5,7 @@ OUT/study.csv         AUROC of every run, kind of score and abnormality
 OUT/study.png         AUROC by group, gap and use of the bank, one dot per seed
 
 Intervals: percentiles over resamples of the test phantoms and, of the runs, the seeds; the same resample serves all
-recipes, so a difference has the interval of a paired comparison. Few seeds say little about all seeds: look at each.
+variants, so a difference has the interval of a paired comparison. Few seeds say little about all seeds: look at each.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from brgsa_training.evaluate.bootstrap import cluster_counts, percentile_interva
 from brgsa_training.evaluate.metrics import RankedScores
 from brgsa_training.evaluate.modality_gap import AFTER, BEFORE
 from brgsa_training.phantom.prevalence import prevalences
-from brgsa_training.phantom.study import CEILING, RECIPES, Run, read_scores
+from brgsa_training.phantom.study import CEILING, VARIANTS, Run, read_scores
 
 GROUPS = ("head", "medium", "rare")
 RESAMPLES = 1000
@@ -91,7 +91,7 @@ def write_study(runs: Sequence[Run], labels: np.ndarray, out: Path, made_by: str
     rows = prevalences()
     write_csv(
         out / "study.csv",
-        ("recipe", "seed", "abnormality", "group", "positives", "auroc"),
+        ("variant", "seed", "abnormality", "group", "positives", "auroc"),
         (
             (name, seed, row.name, row.group, int(labels[:, a].sum()), round(float(values[a, 0]), 4))
             for name, per_seed in results.areas.items()
@@ -118,7 +118,7 @@ def _lines(results: Results, labels: np.ndarray, made_by: str) -> list[str]:
         f'{made_by} {seeds} seeds, {len(labels)} test phantoms, prompt "There is X". AUROC: mean over seeds with 95 % '
         "interval (resampled phantoms and seeds). `labels` is the same image encoder trained with the true labels.",
         "",
-        "| recipe | " + " | ".join(f"{name} ({len(columns)})" for name, columns in groups.items()) + " | each seed |",
+        "| variant | " + " | ".join(f"{name} ({len(columns)})" for name, columns in groups.items()) + " | each seed |",
         "|---" * (len(groups) + 2) + "|",
     ]
     for name in results.areas:
@@ -140,18 +140,18 @@ def _alignment_lines(results: Results) -> list[str]:
     lines = [
         "Gap between test phantoms and captions as in training, and use of the bank: mean over seeds (least to most).",
         "",
-        "| recipe | state | distance of centroids | separability | paired - unpaired cosine |",
+        "| variant | state | distance of centroids | separability | paired - unpaired cosine |",
         "|---|---|---|---|---|",
     ]
-    for name in RECIPES:
+    for name in VARIANTS:
         for state in (BEFORE, AFTER):
             gaps = [gap for said in results.facts[name] for gap in said["gaps"] if gap["state"] == state]
             if gaps:
                 keys = ("centroid_distance", "separability", "cosine_margin")
                 cells = [_range([gap[key] for gap in gaps]) for key in keys]
                 lines.append(f"| {name} | {state} | {' | '.join(cells)} |")
-    lines += ["", "| recipe | modality | rows | used rows | dead rows | entropy of a row (nats) |", "|---" * 6 + "|"]
-    for name in RECIPES:
+    lines += ["", "| variant | modality | rows | used rows | dead rows | entropy of a row (nats) |", "|---" * 6 + "|"]
+    for name in VARIANTS:
         for modality in ("image", "text"):
             used = [said["bank"][modality] for said in results.facts[name] if said["bank"]]
             if used:
@@ -164,7 +164,7 @@ def _alignment_lines(results: Results) -> list[str]:
 
 
 def _abnormality_lines(results: Results, labels: np.ndarray) -> list[str]:
-    names = (*RECIPES, CEILING)
+    names = (*VARIANTS, CEILING)
     lines = [
         "AUROC of every abnormality, mean over seeds with 95 % interval:",
         "",
@@ -187,7 +187,7 @@ def _range(values: Sequence[float], form: str = ".3f") -> str:
 
 
 def _picture(results: Results) -> Figure:
-    rows, names = prevalences(), (*RECIPES, CEILING)
+    rows, names = prevalences(), (*VARIANTS, CEILING)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -208,7 +208,7 @@ def _picture(results: Results) -> Figure:
     left.set_xticks(range(4), ("all", *GROUPS))
     left.legend(fontsize=8, ncols=3, loc="lower center")
     ticks = []
-    for name in RECIPES:
+    for name in VARIANTS:
         for state in (BEFORE, AFTER):
             gaps = [g["centroid_distance"] for s in results.facts[name] for g in s["gaps"] if g["state"] == state]
             if gaps:
