@@ -17,14 +17,16 @@ tags: [chest-ct, zero-shot, vision-language, digital-phantoms]
 ---
 # Demonstration weights, trained on digital phantoms
 
-**{notice}.** They exist so that the software can be tried without anybody's scans. Digital phantoms are drawings; what
-these weights say about a real scan has no meaning. Not a medical device.
+**{notice}.**
+
+They exist so that the software can be tried without anybody's scans. Digital phantoms are drawings; what these weights
+say about a real scan has no meaning. Not a medical device.
 
 * {parameters:.2f} million parameters; input {shape} voxels of {spacing} mm, HU from -1000 to 1000.
 * Trained on {train} phantoms (seeds from {train_from}) with what their summaries ("There is X") and reports say:
   {long_steps} steps with captions of up to {long_sentences} sentences, then {steps} with short ones, {batch} pairs
   each. The checkpoint (step {best_step} of the latter) was chosen by the AUROC on {validation} other phantoms.
-* One run, seed {seed}: the spread between seeds is not known from it.
+* One run, seed {seed}. How far other seeds lie from it: docs/phantoms.md, Demonstration weights.
 * Made in {made} s for the phantoms and {trained} s for the training, on {machine}.
 * Written on {date} by brgsa {version}. Make your own: `brgsa-training phantom train-demo --out DIR`.
 
