@@ -11,7 +11,7 @@
 * waiting: the trainer's own meter over real steps of 2 pairs on the CPU, from full-size volumes that are not in the
   page cache. The text encoder is narrow, and by default the image encoder has one of its twelve blocks: a step is far
   shorter than one of the full-size model, with less time to load the next batch behind it, so the share that is waited
-  is larger. `--blocks 12 --steps 3` is the whole image encoder (5 GB).
+  is larger. `--blocks 12 --steps 3` is the whole image encoder (6 GB).
 * needed: the volumes per second that one H100 would take at 40 % of its peak, from the arithmetic of the model.
 """
 
