@@ -35,11 +35,7 @@ class StubScorer:
 
     def score_embedding(self, case: str, abnormalities: Iterable[Abnormality], *, prompts: str, kind: str):
         """Return made-up scores with the `to_dict` of `ScanScores`."""
-        rows = [
-            {"name": each.name, "score": _score(each.prompts[0])}
-            | {"probability": None, "threshold": None, "positive": None}
-            for each in abnormalities
-        ]
+        rows = [_row(each) for each in abnormalities]
         content = {
             "version": 1,
             "case": case,
@@ -78,6 +74,12 @@ class StubWorker(Worker):
     def _report(self, job: Job) -> Mapping[str, Any]:
         self.warm(job)
         raise RefusedError(NOT_AVAILABLE, "reports are not available from the stub.")
+
+
+def _row(abnormality: Abnormality) -> dict[str, Any]:
+    score, threshold = _score(abnormality.prompts[0]), abnormality.threshold
+    positive = None if threshold is None else score > threshold
+    return {"name": abnormality.name, "score": score, "probability": None, "threshold": threshold, "positive": positive}
 
 
 def _score(prompt: str) -> float:

@@ -15,8 +15,10 @@ _MODULES = (QtCore, QtGui, QtWidgets)
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 takes a reference from None at each call of a method without result (measured with sys.getrefcount);
-    # after some hundred thousand calls Python aborts. From 3.12 on None has no count. Give it enough for any test.
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+    # after some hundred thousand calls Python aborts. It takes some from True and False, too, which ends in an abort
+    # when Python ends. From 3.12 on these have no count. Give them enough for any test.
+    for _constant in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(_constant)).value += 1 << 40
 
 for _module in (*_MODULES, QtUiTools):
     # dir() and not vars(): PySide6 makes its classes when they are first asked for.
