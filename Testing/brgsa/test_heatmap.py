@@ -69,18 +69,24 @@ def naive_rollout(model, volume, text):
         x = x + block.attention.proj((attention @ v).transpose(1, 2).flatten(2))
         x = x + block.mlp(block.norm2(x))
     cosines(model.vision_projection(encoder.norm(x)[:, 0]), text[None]).sum().backward()
-    product = torch.eye(x.shape[1])
+    product = torch.eye(x.shape[1], dtype=x.dtype)
     for attention in kept:
-        layer = attention.detach()[0].mean(0) * attention.grad[0].mean(0).clamp(min=0) + torch.eye(x.shape[1])
+        layer = attention.detach()[0].mean(0) * attention.grad[0].mean(0).clamp(min=0) + torch.eye(
+            len(product), dtype=x.dtype
+        )
         product = product @ (layer / (layer.sum(-1, keepdim=True) + 1e-6))
     return (product[0, 1:] / (product[0, 1:].sum() + 1e-6)).view(encoder.grid(volume.shape[2:]))
 
 
+def released_text(model, io):
+    """The text embedding that the released map was made for."""
+    texts = model.embed_text(io["caption_ids"], io["attention_mask"])
+    image = model.embed_image(io["x_big"][:1].to(texts.dtype))
+    return texts[(cosines(image, texts)[0] - io["gwar_score"]).abs().argmin()]
+
+
 def test_the_released_rollout_is_reproduced(released, io):
-    texts = released.embed_text(io["caption_ids"], io["attention_mask"])
-    image = released.embed_image(io["x_big"][:1])
-    text = texts[(cosines(image, texts)[0] - io["gwar_score"]).abs().argmin()]
-    patches = next(attention_rollout(released, io["x_big"][:1], [text]))
+    patches = next(attention_rollout(released, io["x_big"][:1], [released_text(released, io)]))
     torch.testing.assert_close(patches[None], io["gwar_patch_heat"], rtol=0, atol=1e-6)
     shown = upsample(patches, io["gwar_upsampled"].shape)
     torch.testing.assert_close(shown / shown.max(), io["gwar_upsampled"], rtol=0, atol=1e-5)
@@ -91,14 +97,28 @@ def test_the_released_bytes_follow_from_the_released_patch_weights(io):
     assert torch.equal((shown / shown.max() * 255).to(torch.uint8), io["gwar_uint8"])
 
 
-def test_our_bytes_differ_from_the_released_ones_only_where_the_value_is_whole(released, io):
-    texts = released.embed_text(io["caption_ids"], io["attention_mask"])
-    text = texts[(cosines(released.embed_image(io["x_big"][:1]), texts)[0] - io["gwar_score"]).abs().argmin()]
-    shown = upsample(next(attention_rollout(released, io["x_big"][:1], [text])), io["gwar_uint8"].shape)
-    values = shown / shown.max() * 255
-    different = values.to(torch.uint8) != io["gwar_uint8"]
-    assert different.float().mean() < 1e-3
-    assert ((values - values.round()).abs()[different] < 1e-3).all()
+def test_our_bytes_and_the_released_ones_differ_only_where_float32_cannot_tell_them_apart(released, parity_model, io):
+    """No order of float32 sums can give all released bytes but the released one: float64 does not give them either.
+
+    Where two of the three disagree, the float64 value lies within 2e-4 of a whole number (float32 holds 255 times a map
+    to about 1e-4), and the cut to bytes turns this into one step. Measured on an x86 processor: of 55,296 voxels, 6
+    differ between ours and the released, 5 between float64 and the released, 1 between float64 and ours.
+    """
+
+    def levels(patches):
+        shown = upsample(patches, io["gwar_uint8"].shape)
+        return shown / shown.max() * 255
+
+    exact_model = parity_model().requires_grad_(False).double()
+    exact = levels(naive_rollout(exact_model, io["x_big"][:1].double(), released_text(exact_model, io)))
+    ours = levels(next(attention_rollout(released, io["x_big"][:1], [released_text(released, io)]))).to(torch.uint8)
+    theirs, best = io["gwar_uint8"], exact.to(torch.uint8)
+    for one, other in ((ours, theirs), (best, theirs), (best, ours)):
+        different = one != other
+        print(int(different.sum()), "of", different.numel(), "voxels differ")
+        assert (one.int() - other.int()).abs().max() <= 1
+        assert ((exact - exact.round()).abs()[different] < 2e-4).all()
+        assert different.float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
