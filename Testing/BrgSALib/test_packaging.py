@@ -227,7 +227,7 @@ def test_only_the_pure_part_of_the_scoring_library_enters_slicers_process():
         "import sys; sys.path.insert(0, sys.argv[1]); import module_host as m\n"
         "m.Host().close()\n"
         "loaded = {name for name in sys.modules if name.partition('.')[0] == 'brgsa'}\n"
-        "heavy = {'torch', 'transformers', 'monai', 'nibabel', 'SimpleITK'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'monai', 'nibabel', 'SimpleITK', 'brgsa_training'} & set(sys.modules)\n"
         "print(sorted(loaded), sorted(heavy))\n"
     )
     command = [sys.executable, "-c", code, str(REPOSITORY / "Testing" / "standin")]

@@ -150,7 +150,9 @@ def test_a_real_scan_has_the_verdicts_of_the_command_line(empty_scene, real_ct, 
     (tmp_path / "report.txt").write_text(f"{first['findings']}\n{first['impression']}", encoding="utf-8")
     path = real_ct / "cptac_pda_c3n00249_RPI.nii.gz"
     rows = [{**row.to_dict(), "threshold": 0.15} for row in AbnormalityList.preset("ct-rate-18")]
-    (tmp_path / "mine.json").write_text(json.dumps({"name": "mine", "abnormalities": rows}), encoding="utf-8")
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"version": 1, "name": "mine", "abnormalities": rows}), encoding="utf-8"
+    )
     options = ["--abnormalities", str(tmp_path / "mine.json"), "--json"]
     assert cli.main(["check-report", str(path), str(tmp_path / "report.txt"), *options]) == 0
     wanted = {row["name"]: row["verdict"] for row in json.loads(capsys.readouterr().out)["abnormalities"]}
