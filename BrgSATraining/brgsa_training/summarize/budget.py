@@ -1,14 +1,10 @@
 """What requests cost, and a cap that holds."""
 
 import asyncio
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 from brgsa.errors import UsageError
 from brgsa_training.summarize.privacy import is_loopback
-
-_PRICES = Path(__file__).parent / "data" / "prices.json"
 
 
 class Price(NamedTuple):
@@ -22,22 +18,24 @@ class Price(NamedTuple):
         return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
 
 
-def price_of(model: str, base_url: str, given: tuple[float, float] | None, needed: bool) -> Price | None:
-    """Return the price of a model: as given, else from `data/prices.json`; a server on this machine is free.
+def price_of(base_url: str, given: tuple[float, float] | None, needed: bool) -> Price | None:
+    """Return the price of a model as the user gave it; a server on this machine is free, any other price not known.
 
     Raises:
-        UsageError: the price is needed for a cap, but is not known.
+        UsageError: the price is needed for a cap, but is not known; or a price is negative.
     """
     if given:
+        if min(given) < 0:
+            raise UsageError("--price takes two amounts of 0 dollars or more.")
         return Price(*given)
     if is_loopback(base_url):
         return Price(0.0, 0.0)
-    known = json.loads(_PRICES.read_text(encoding="utf-8"))["usd_per_million_tokens"].get(model)
-    if known is None and needed:
+    if needed:
         raise UsageError(
-            f"the price of {model!r} is not known, so --max-cost cannot hold. Give it with --price IN OUT."
+            "--max-cost needs the price of the model: look it up and give it with --price IN OUT, in dollars per "
+            "million tokens."
         )
-    return Price(*known) if known else None
+    return None
 
 
 class Budget:

@@ -49,9 +49,13 @@ def add_parser(subparsers: Any) -> None:
     model.add_argument("--max-tokens", type=int, default=4000, metavar="N", help="per answer (default: %(default)s)")
     model.add_argument("--ledger", type=Path, metavar="FILE", help="answers so far (default: OUT/ledger.sqlite)")
     model.add_argument("--redo", choices=("failed", "all"), help="ask again although the ledger has an answer")
-    model.add_argument("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="dollars per million tokens")
-    model.add_argument("--max-cost", type=float, metavar="DOLLARS", help="stop before this run costs more")
-    model.add_argument("--dry-run", action="store_true", help="only print the number of requests, tokens and the price")
+    model.add_argument(
+        "--price", type=float, nargs=2, metavar=("IN", "OUT"), help="your model's, in dollars per million tokens"
+    )
+    model.add_argument(
+        "--max-cost", type=float, metavar="DOLLARS", help="stop before this run costs more; needs --price"
+    )
+    model.add_argument("--dry-run", action="store_true", help="only print requests, tokens and, with --price, the cost")
     model.add_argument(
         "--batch-export", type=Path, metavar="FILE", help="write requests for the OpenAI Batch API, send none"
     )

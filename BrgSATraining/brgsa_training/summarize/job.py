@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Every English report of some length has these words; one without them is in another language.
 _ENGLISH = re.compile(r"\b(?:the|of|in|and|is|are|was|were|no|with)\b", re.IGNORECASE)
 TOKENS_PER_SENTENCE = 25  # of an answer; about what the worked examples take
+UNKNOWN_COST = "unknown (give --price IN OUT, in dollars per million tokens)"
 
 
 class _Survey(NamedTuple):
@@ -178,12 +179,12 @@ class _Job:
             count += 1
             tokens_in += prompt.tokens(report.text)
             tokens_out += TOKENS_PER_SENTENCE * len(split_sentences(report.text))
-        price = price_of(settings.model, settings.base_url, self.arguments.price, needed=False)
-        cost = f"${price.of(tokens_in, tokens_out):.2f}" if price else "unknown (give --price IN OUT)"
+        price = price_of(settings.base_url, self.arguments.price, needed=False)
+        cost = f"${price.of(tokens_in, tokens_out):.2f}" if price else UNKNOWN_COST
         print(
             f"requests:       {count:,}\ntokens in:      {tokens_in:,} (about)\ntokens out:     {tokens_out:,} (about)"
         )
-        print(f"price:          {cost}; half of that through the Batch API of OpenAI")
+        print(f"price:          {cost}")
         return 0
 
     def _export(self, prompt: "Prompt", settings: "Settings") -> int:
@@ -209,7 +210,7 @@ class _Job:
 
         cap = self.arguments.max_cost
         budget = Budget(cap)
-        price = price_of(settings.model, settings.base_url, self.arguments.price, needed=cap is not None)
+        price = price_of(settings.base_url, self.arguments.price, needed=cap is not None)
         backend = OpenAIBackend(settings, prompt, ledger, budget, price)
         total = sum(1 for _ in self._open_reports(ledger, prompt, settings))
         with tqdm(total=total, unit="report", desc="asking", disable=total == 0 or None) as bar:
@@ -221,7 +222,7 @@ class _Job:
 
             tally = backend.run(self._open_reports(ledger, prompt, settings), done)
         outcome = f"{tally.ok} answers, {tally.failed} that cannot be used, {tally.unanswered} not answered"
-        print(f"{outcome}; ${budget.spent:.2f}")
+        print(f"{outcome}; price: {f'${budget.spent:.2f}' if price else UNKNOWN_COST}")
         if budget.exhausted:
             left = sum(1 for _ in self._open_reports(ledger, prompt, settings))
             raise BrgSAError(

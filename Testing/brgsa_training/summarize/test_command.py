@@ -141,12 +141,25 @@ def test_a_cap_stops_cleanly_and_the_next_run_goes_on(run, write_reports, tmp_pa
         assert len(server.requests) == 10
 
 
-def test_a_dry_run_sends_nothing_and_prints_the_price(run, write_reports):
+def test_a_dry_run_sends_nothing_and_prints_a_price_only_if_it_was_given(run, write_reports):
     command = ("summarize", write_reports(*TEXTS), "--backend", "openai", "--model", "gpt-4o", "--dry-run")
     code, output, _ = run(*command)
     assert code == 0
     assert "requests:       3" in output
-    assert "price:          $0.0" in output
+    assert "price:          unknown (give --price IN OUT" in output and "$" not in output
+    tokens = [int(line.split()[2].replace(",", "")) for line in output.splitlines() if line.startswith("tokens")]
+    _, output, _ = run(*command, "--price", "1000", "2000")
+    assert f"price:          ${(tokens[0] * 1000 + tokens[1] * 2000) / 1e6:.2f}\n" in output
+    code, _, errors = run(*command, "--price", "-1", "1")
+    assert code == 2 and "--price takes two amounts of 0 dollars or more" in errors
+
+
+def test_a_cap_on_another_machine_needs_a_price(run, write_reports, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    command = ("summarize", write_reports(*TEXTS), "--backend", "openai", "--model", "m", "--out", tmp_path / "out")
+    elsewhere = ("--base-url", "http://192.0.2.1/v1", "--i-have-deidentified-these-reports")
+    code, _, errors = run(*command, *elsewhere, "--max-cost", "5")
+    assert code == 2 and "--max-cost needs the price of the model" in errors
 
 
 def test_batch_files_go_out_and_come_back(run, write_reports, tmp_path):
