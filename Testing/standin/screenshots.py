@@ -4,6 +4,7 @@ Made on the stand-in with the real worker, so the widgets are Qt's own; the slic
 """
 
 # ruff: noqa: E402 (the environment comes before the application)
+import json
 import os
 import sys
 import tempfile
@@ -18,6 +19,14 @@ import numpy as np
 import qt
 import slicer
 
+from brgsa.abnormalities import AbnormalityList
+
+REPORT = (
+    "There is a nodule in the upper lobe of the left lung. Emphysema cannot be excluded. A sliding hiatal hernia is "
+    "seen. Calcified plaques are observed in the coronary arteries. There is no pleural effusion. A rib fracture is "
+    "observed."
+)
+
 
 def main(scan, folder):
     folder = Path(folder)
@@ -26,7 +35,7 @@ def main(scan, folder):
     host = module_host.Host()
     host.window.resize(500, 1010)
     host.ui.scoreButton.click()
-    host.pump(lambda: host.ui.progressBar.value > 450)
+    host.pump(lambda: host.ui.progressBar.value > 450, 300)
     host.picture(folder / "slicer-scoring.png")
     host.pump(lambda: host.ui.scoreButton.text == "Score", 300)
     wide(host, volume).save(str(folder / "slicer-panel.png"))
@@ -50,7 +59,26 @@ def main(scan, folder):
     host.ui.doctorButton.click()
     host.pump(lambda: host.ui.doctorTextEdit.plainText)
     host.picture(folder / "slicer-setup.png")
+    report_check(host, volume).save(str(folder / "slicer-report-check.png"))
     host.close()
+
+
+def report_check(host, volume):
+    """The section "Report check" with a made-up report and made-up thresholds, and a heat map of a disagreement."""
+    ui = host.ui
+    rows = [{**row.to_dict(), "threshold": 0.17} for row in AbnormalityList.preset("ct-rate-18")]
+    host.panel.abnormality_rows.load_json(json.dumps({"name": "ct-rate-18", "rows": rows}))
+    host.score()
+    ui.setupCollapsibleButton.collapsed = ui.logCollapsibleButton.collapsed = True
+    ui.reportCollapsibleButton.collapsed = False
+    ui.reportTextEdit.setPlainText(REPORT)
+    ui.reportCheckButton.click()
+    host.pump(lambda: ui.reportTable.rowCount)
+    host.parameters.heatmap = None
+    ui.reportTable.selectRow(0)
+    ui.reportTable.cellDoubleClicked.emit(0, 0)
+    host.pump(lambda: host.parameters.heatmap is not None, 300)
+    return wide(host, volume)
 
 
 def wide(host, volume):
