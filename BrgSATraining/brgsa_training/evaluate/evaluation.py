@@ -16,6 +16,7 @@ from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import fit_calibration, fitted_on_file, merge, provenance, with_calibration
 from brgsa_training.evaluate.cohort import Cohort, align, join
+from brgsa_training.evaluate.metrics import all_negative
 from brgsa_training.evaluate.reference import reference_table
 from brgsa_training.evaluate.report import Picture, ReportTable, print_table, write_outputs
 from brgsa_training.evaluate.score_source import (
@@ -41,11 +42,12 @@ PAPER_NOTE = (
     "bootstrap means; Overall is the mean of the rows above, its interval the mean of their intervals."
 )
 PAPER_COLUMNS = (
-    "abnormality", "cases", "positives", "threshold", "auroc", "auprc", "weighted_f1", "accuracy", "precision",
-    "recall", "recall_at_1", "precision_at_3",
+    "abnormality", "cases", "positives", "threshold", "auroc", "auprc", "weighted_f1", "weighted_f1_all_negative",
+    "accuracy", "accuracy_all_negative", "precision", "recall", "recall_at_1", "precision_at_3",
 )  # fmt: skip
 _PAPER_NAMES = {"AUROC": "auroc", "AUPRC": "auprc", "F1": "weighted_f1", "Accuracy": "accuracy"}
 _PAPER_NAMES |= {"Precision": "precision", "Recall": "recall"}
+_PAPER_BASELINES = ("weighted_f1_all_negative", "accuracy_all_negative")
 _CASE_NAMES = {"Recall@1": "recall_at_1", "Precision@3": "precision_at_3"}
 _HONEST_TABLE = (*(c for c in honest.COLUMNS[:-1] if not c.endswith(("_lower", "_upper"))), "delong", "warnings")
 _FOREST = ("abnormality", "auroc", "auroc_lower", "auroc_upper")
@@ -72,7 +74,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     if other is not None:
         tables.append(_compare(cohort, other, arguments))
         files.append(Path(arguments.compare))
-    published = reference_table(benchmark.name)
+    published = reference_table(benchmark.name, cohort.labels)
     if published is not None:
         tables.append(published)
     facts = _facts(cohort, benchmark, info)
@@ -192,11 +194,14 @@ def evaluate_paper_run(cohort: Cohort, arguments: argparse.Namespace) -> tuple[R
         for metric, column in _PAPER_NAMES.items():
             values = {key: value[c] for key, value in summaries[metric].items()}
             row |= _paper_values(column, result.point[metric][c], values)
+        absent = all_negative(np.array([float(row["positives"])]), np.array([float(row["cases"])]))
+        row |= {column: getattr(absent, column.removesuffix("_all_negative"))[0] for column in _PAPER_BASELINES}
         row["warnings"] = f"only {row['positives']} positives" if row["positives"] < honest.FEW else ""
         rows.append(row)
     overall = {"abnormality": "Overall", "cases": len(cohort.cases), "positives": sum(row["positives"] for row in rows)}
     for metric, column in (_PAPER_NAMES | _CASE_NAMES).items():
         overall |= _paper_values(column, np.mean(result.point[metric]), result.overall(metric))
+    overall |= {column: np.nanmean([row[column] for row in rows]) for column in _PAPER_BASELINES}
     if np.isnan(cohort.labels).any():
         overall["warnings"] = "labels are missing: left out by abnormality, a rule that the released code does not have"
     rows.append(overall)

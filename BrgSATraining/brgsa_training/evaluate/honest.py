@@ -1,8 +1,8 @@
 """Protocol `honest`, the default: what a statistician would accept.
 
 AUROC and AUPRC need no threshold. Sensitivity, specificity, F1 and accuracy are given only at thresholds that were
-fixed on other data, beside what calling everything absent would get. Intervals draw whole patients. The mean over
-abnormalities has an interval of its own: that of the mean, not the mean of intervals.
+fixed on other data, beside what calling everything absent, or present, would get. Intervals draw whole patients. The
+mean over abnormalities has an interval of its own: that of the mean, not the mean of intervals.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from brgsa_training.evaluate.metrics import (
     RankedScores,
     ThresholdedScores,
     all_negative,
+    all_positive,
     brier,
     calibration_error,
 )
@@ -32,7 +33,7 @@ COLUMNS = (
     "auroc", "auroc_lower", "auroc_upper", "auprc", "auprc_lower", "auprc_upper",
     "threshold", "sensitivity", "sensitivity_lower", "sensitivity_upper",
     "specificity", "specificity_lower", "specificity_upper",
-    "f1", "weighted_f1", "weighted_f1_all_negative", "accuracy", "accuracy_all_negative",
+    "f1", "f1_all_positive", "weighted_f1", "weighted_f1_all_negative", "accuracy", "accuracy_all_negative",
     "brier", "brier_prevalence", "calibration_error", "delong_lower", "delong_upper", "warnings",
 )  # fmt: skip
 DIFFERENCE_COLUMNS = (
@@ -163,13 +164,15 @@ def _row(cohort: Cohort, c: int, point: dict[str, np.ndarray], samples: dict, th
     labels = cohort.labels[:, c]
     known = ~np.isnan(labels)
     n, positives = int(known.sum()), int((labels == 1).sum())
-    baseline = all_negative(np.array([float(positives)]), np.array([float(n)]))
+    counts = np.array([float(positives)]), np.array([float(n)])
+    baseline = all_negative(*counts)
     row = {
         "abnormality": cohort.abnormalities[c],
         "cases": n,
         "positives": positives,
         "prevalence": positives / n if n else np.nan,
         "threshold": cohort.thresholds[c],
+        "f1_all_positive": all_positive(*counts).f1[0],
         "weighted_f1_all_negative": baseline.weighted_f1[0],
         "accuracy_all_negative": baseline.accuracy[0],
     }
@@ -211,6 +214,8 @@ def _warnings(row: dict, scores: np.ndarray, resampled_auroc: np.ndarray) -> lis
     undefined = np.isnan(resampled_auroc).mean()
     if undefined > 0:
         found.append(f"{undefined:.1%} of resamples drew only one class and were left out")
+    if row["f1"] <= row["f1_all_positive"] + NEAR_BASELINE:
+        found.append("F1 (present) is no better than calling everything present (within 0.03)")
     if row["weighted_f1"] <= row["weighted_f1_all_negative"] + NEAR_BASELINE:
         found.append("weighted F1 is no better than calling everything absent (within 0.03)")
     if row["accuracy"] <= row["accuracy_all_negative"]:

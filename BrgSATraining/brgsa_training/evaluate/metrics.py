@@ -123,9 +123,15 @@ class ThresholdedScores:
 
 
 def all_negative(positives: np.ndarray, n: np.ndarray) -> Confusion:
-    """Return the confusion of a model that calls no case positive: the baseline of F1 and accuracy."""
+    """Return the confusion of a model that calls no case positive: the baseline of weighted F1 and accuracy."""
     zero = np.zeros_like(positives)
     return Confusion(zero, zero, positives, n - positives)
+
+
+def all_positive(positives: np.ndarray, n: np.ndarray) -> Confusion:
+    """Return the confusion of a model that calls every case positive: the baseline of F1 of the class "present"."""
+    zero = np.zeros_like(positives)
+    return Confusion(positives, n - positives, zero, zero)
 
 
 THRESHOLD_RULES = ("nearest", "grid", "weighted-f1")

@@ -22,6 +22,7 @@ from brgsa.files import atomic_open, write_csv, write_json
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "…": r"\ldots{}"}
 _BASELINES = {
+    "f1_all_positive": "f1",
     "weighted_f1_all_negative": "weighted_f1",
     "accuracy_all_negative": "accuracy",
     "brier_prevalence": "brier",

@@ -16,7 +16,10 @@ _CHUNK = 50  # bootstrap samples at a time
 
 
 class Agreement(NamedTuple):
-    """Measures of one abnormality or an average, each (value, low, high); `positives` are those of the reference."""
+    """Measures of one abnormality or an average, each (value, low, high); `positives` are those of the reference.
+
+    `f1_all_present` is what calling every abnormality present in every report would get: the baseline of F1.
+    """
 
     name: str
     reports: int
@@ -25,6 +28,7 @@ class Agreement(NamedTuple):
     recall: tuple[float, float, float]
     f1: tuple[float, float, float]
     kappa: tuple[float, float, float]
+    f1_all_present: float
 
 
 def agree(
@@ -71,6 +75,12 @@ def agree(
         weights = randomness.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=size).astype(np.float64)
         draws.append(_measures(np.tensordot(weights, outcome, axes=1)))
     spread = np.concatenate(draws)
+    hit, false, missed, rest = np.moveaxis(outcome.sum(axis=0), -1, 0)
+    everything = _four(np.stack([hit + missed, false + rest, 0 * hit, 0 * hit], axis=-1))[:, 2]
+    measured = ~np.isnan(point[: len(shared), MEASURES.index("f1")])  # as in the macro average of F1 itself
+    total = (hit + missed).sum()
+    macro = everything[measured].mean() if measured.any() else np.nan
+    baselines = [*everything, macro, 2 * total / (total + outcome.sum()) if total else np.nan]
     results = []
     for number, name in enumerate([*shared, "macro", "micro"]):
         values = []
@@ -80,7 +90,7 @@ def agree(
             low, high = np.percentile(drawn, [2.5, 97.5]) if drawn.size else (np.nan, np.nan)
             values.append((float(point[number, measure]), float(low), float(high)))
         column = slice(number, number + 1) if number < len(shared) else slice(None)
-        results.append(Agreement(name, len(rows), int(true[:, column].sum()), *values))
+        results.append(Agreement(name, len(rows), int(true[:, column].sum()), *values, float(baselines[number])))
     return results
 
 
@@ -110,22 +120,23 @@ def _four(counts: np.ndarray) -> np.ndarray:
 def agreement_text(results: Sequence[Agreement]) -> str:
     """Return the measures as a table for people, with intervals for F1 and kappa."""
     width = max(len(result.name) for result in results)
-    lines = [f"{'abnormality':<{width}}  positive  precision  recall  F1 [95 % interval]    kappa [95 % interval]"]
+    head = "positive  precision  recall  F1 [95 % interval]    all present  kappa [95 % interval]"
+    lines = [f"{'abnormality':<{width}}  {head}"]
     for result in results:
         f1, kappa = (f"{value:5.3f} [{low:5.3f}, {high:5.3f}]" for value, low, high in (result.f1, result.kappa))
         simple = f"{result.positives:8d}  {result.precision[0]:9.3f}  {result.recall[0]:6.3f}"
-        lines.append(f"{result.name:<{width}}  {simple}  {f1}  {kappa}")
-    lines.append(f"{results[0].reports} reports")
+        lines.append(f"{result.name:<{width}}  {simple}  {f1}  {result.f1_all_present:11.3f}  {kappa}")
+    lines.append(f"{results[0].reports} reports; all present: F1 of calling everything present")
     return "\n".join(lines)
 
 
 def write_agreement(path: str | Path, results: Sequence[Agreement]) -> None:
     """Write the measures as CSV; what is not defined is an empty cell."""
     columns = ["abnormality", "reports", "positives"]
-    columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
+    columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")] + ["f1_all_present"]
     rows = []
     for result in results:
-        values = [value for measure in MEASURES for value in getattr(result, measure)]
+        values = [*(value for measure in MEASURES for value in getattr(result, measure)), result.f1_all_present]
         cells = ["" if np.isnan(value) else json.dumps(round(value, 6)) for value in values]
         rows.append([result.name, result.reports, result.positives, *cells])
     write_csv(path, columns, rows)

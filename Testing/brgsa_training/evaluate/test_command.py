@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from brgsa.abnormalities import Abnormality
 from brgsa.calibration import Calibration
@@ -97,7 +98,14 @@ def test_protocol_paper_prints_the_released_numbers_and_says_that_they_are_optim
     assert evaluate("--scores", "scores.csv", "--protocol", "paper", "--out", "out") == 0
     assert "optimistic" in capsys.readouterr().out
     recalls = [case_metrics(scores[drawn], labels[drawn])[0] for drawn in (released_indices(60, i) for i in range(30))]
-    overall = rows_of("out/table.csv")[-1]
+    *rows, overall = rows_of("out/table.csv")
+    for row, column in zip(rows, labels.T, strict=True):
+        absent = np.zeros(60)
+        expected = f1_score(column, absent, average="weighted", zero_division=0)
+        assert float(row["weighted_f1_all_negative"]) == pytest.approx(expected)
+        assert float(row["accuracy_all_negative"]) == pytest.approx(1 - column.mean())
+    assert "Weighted F1, all absent" in Path("out/table.md").read_text(encoding="utf-8")
+    assert float(overall["accuracy_all_negative"]) == pytest.approx(1 - labels.mean())
     assert overall["abnormality"] == "Overall"
     assert float(overall["recall_at_1_mean"]) == pytest.approx(np.mean(recalls), abs=1e-9)
     assert float(overall["recall_at_1_std"]) == pytest.approx(np.std(recalls, ddof=1), abs=1e-9)

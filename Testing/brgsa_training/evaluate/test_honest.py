@@ -49,6 +49,7 @@ def test_point_values_equal_scikit_learn_and_intervals_hold_them():
     assert row["sensitivity"] == pytest.approx(recall_score(labels, scores > 0.5))
     assert row["specificity"] == pytest.approx(recall_score(1 - labels, scores <= 0.5))
     assert row["weighted_f1"] == pytest.approx(f1_score(labels, scores > 0.5, average="weighted"))
+    assert row["f1_all_positive"] == pytest.approx(f1_score(labels, np.ones(len(labels))))
     assert row["accuracy_all_negative"] == pytest.approx(1 - labels.mean())
     for key in ("auroc", "auprc", "sensitivity", "specificity"):
         assert row[f"{key}_lower"] < row[key] < row[f"{key}_upper"]

@@ -116,3 +116,12 @@ def test_reference_rows_carry_source_protocol_and_only_read_marks():
         assert row["protocol"]
         assert all(0 < value < 1 for value in row["metrics"].values())
     assert reference_table("inspect-pe") is None
+
+
+def test_published_f1_and_accuracy_stand_beside_what_a_constant_answer_gets():
+    labels = np.array([[1, 0], [0, 0], [0, 1], [0, np.nan]])
+    caption = reference_table("ct-rate-18", labels).caption
+    assert "everything absent gets weighted F1 0.588 and accuracy 0.708" in caption
+    assert "everything present gets F1 (present) 0.450" in caption
+    assert "constant" not in reference_table("ct-rate-retrieval").caption
+    assert "everything" not in reference_table("ct-rate-retrieval", labels).caption

@@ -27,6 +27,10 @@ def test_measures_are_those_of_scikit_learn(tables):
         assert results[name].recall[0] == pytest.approx(recall_score(y, x))
         assert results[name].f1[0] == pytest.approx(f1_score(y, x))
         assert results[name].kappa[0] == pytest.approx(cohen_kappa_score(y, x))
+        assert results[name].f1_all_present == pytest.approx(f1_score(y, np.ones(200)))
+    everything = np.ones((200, 3))
+    assert results["macro"].f1_all_present == pytest.approx(f1_score(truth.values, everything, average="macro"))
+    assert results["micro"].f1_all_present == pytest.approx(f1_score(truth.values, everything, average="micro"))
     assert results["macro"].f1[0] == pytest.approx(f1_score(truth.values, said.values, average="macro"))
     assert results["micro"].f1[0] == pytest.approx(f1_score(truth.values, said.values, average="micro"))
 
