@@ -14,6 +14,7 @@ from brgsa.batch import score_cases
 from brgsa.case_files import CaseFiles
 from brgsa.cases import find_cases
 from brgsa.cli import main
+from brgsa.ct import read_ct
 from brgsa.errors import UsageError
 from brgsa.scoring import Scorer
 
@@ -105,6 +106,30 @@ def test_a_scan_that_is_not_dicom_gets_everything_but_the_sr(scorer, torso_path,
     assert "torso: no DICOM SR" in capsys.readouterr().err
 
 
+def test_a_mixed_batch_gets_dicom_files_where_the_scan_is_dicom_and_a_note_elsewhere(
+    torso_path, save_dicom, tmp_path, capsys
+):
+    pytest.importorskip("highdicom")
+    series = tmp_path / "series"
+    voxels = read_ct(torso_path).voxels  # (X, Y, Z), axes growing Left, Posterior, Superior
+    for k in range(voxels.shape[2]):
+        place = {"PixelSpacing": [6.0, 6.0], "SliceThickness": 6.0, "InstanceNumber": k + 1}
+        save_dicom(series / f"{k}.dcm", voxels[:, :, k].T, (-189.0, -165.0, 6.0 * k), **place)
+    out, options = tmp_path / "out", ["--heatmap", "Emphysema", "--heatmap-format", "dicom", "--report", "sr"]
+    command = ["score", str(series), str(torso_path), "--out", str(out), "--device", "cpu", *options]
+    assert main(command) == 0
+    assert "torso: no DICOM SR or heat maps, because the scan is not DICOM" in capsys.readouterr().err
+    record = json.loads((out / "cases" / "series" / "scores.json").read_text())
+    jsonschema.validate(record, SCHEMA)
+    assert {row["path"]: row["kind"] for row in record["files"]} == {
+        "heatmap-Emphysema.dcm": "heatmap-dicom",
+        "report.dcm": "sr",
+    }
+    assert record_of(out)["files"] == []
+    assert main(command) == 0
+    assert "2 were done before" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options, part",
     [
@@ -112,6 +137,8 @@ def test_a_scan_that_is_not_dicom_gets_everything_but_the_sr(scorer, torso_path,
         (["--heatmap", "top:0"], "'top:0' is not in the list"),
         (["--heatmap", "top:3", "Emphysema"], "stands alone"),
         (["--report", "pdf"], "'pdf' is unknown"),
+        (["--heatmap", "top:3", "--heatmap-format", "png"], "'png' is unknown"),
+        (["--heatmap-format", "dicom"], "goes with --heatmap"),
     ],
 )
 def test_a_wrong_option_is_one_line_before_anything_is_read(options, part, tmp_path, capsys):

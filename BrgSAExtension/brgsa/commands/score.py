@@ -49,6 +49,12 @@ def add_parser(subparsers) -> None:
         default="rollout",
         help="attention rollout, or similarity of every patch with the prompt (default: %(default)s)",
     )
+    parser.add_argument(
+        "--heatmap-format",
+        default="nifti",
+        metavar="nifti,dicom",
+        help="files of the heat maps: NIfTI, DICOM Parametric Map (DICOM input) (default: %(default)s)",
+    )
     parser.add_argument("--report", default="", metavar="html,sr", help="write an HTML page, a DICOM SR (DICOM input)")
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
@@ -104,7 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
     abnormalities = AbnormalityList.parse(arguments.abnormalities)
     from brgsa.case_files import CaseFiles
 
-    files = CaseFiles.parse(arguments.heatmap, arguments.heatmap_method, arguments.report, abnormalities)
+    files = CaseFiles.parse(
+        arguments.heatmap, arguments.heatmap_method, arguments.report, abnormalities, arguments.heatmap_format
+    )
     cases = cases_of(arguments)
     from brgsa.batch import Shard, score_cases
     from brgsa.scoring import ScanScores

@@ -11,7 +11,8 @@ import pytest
 from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.ct import read_ct
 from brgsa.errors import InputError
-from brgsa.report.sr import SCHEME, TITLE, write_sr
+from brgsa.report.dicom_source import SCHEME
+from brgsa.report.sr import TITLE, write_sr
 from brgsa.scoring import AbnormalityScore
 
 pydicom = pytest.importorskip("pydicom")
