@@ -80,7 +80,7 @@ class BrgSAParameterNode:
     abnormalities - the list under edit, as JSON with the rows that are switched off.
     promptStyle, scoreKind - see `brgsa score --help`.
     resultTable, resultChart - scores of the last scan.
-    heatmap, heatmapOpacity - the last heat map and how strongly it covers the scan.
+    heatmap, heatmapOpacity - the heat map that is shown and how strongly it covers the scan.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -250,6 +250,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
             scoreKind,
         )
         volumeID, outcome, started = inputVolume.GetID(), {}, time.monotonic()
+        report = onProgress or (lambda fraction, stage: None)
 
         def failed(code, message, details):
             outcome["error"] = message
@@ -274,7 +275,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
             if onFinished:
                 onFinished(table, values["scores"])
             if heatmapFor:
-                self.heatmap(volume, heatmapFor, wanted, None, lambda *answer: end(), lambda code, why, more: end(why))
+                self.heatmap(volume, heatmapFor, wanted, lambda heat: end(), lambda code, why, more: end(why), report)
             else:
                 end()
 
@@ -283,9 +284,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
                 logging.warning(problem)
             outcome["table"] = outcome["scored"]
 
-        self.activeSession().score(
-            snapshot, wanted, options, done, failed, onProgress or (lambda fraction, stage: None)
-        )
+        self.activeSession().score(snapshot, wanted, options, done, failed, report)
         if not waitForCompletion:
             return None
         while "table" not in outcome and "error" not in outcome:
@@ -323,29 +322,47 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         snapshot = scene.take_snapshot(volume)
         self.activeSession().score(snapshot, None, Options(), onFinished, onFailed, lambda fraction, stage: None)
 
-    def heatmap(self, volume, abnormality, abnormalities, previous, onFinished, onFailed):
-        """Load where the model looks for an abnormality of the last scan and jump to the maximum.
+    def heatmap(self, volume, abnormality, abnormalities, onFinished, onFailed, onProgress):
+        """Load where the model looks for an abnormality of a scored volume; return what cancels it.
 
-        `onFinished(volumeNode, maximum)` gets the heat map and its maximum in RAS mm (None where there is none).
+        `onFinished(heatmapNode)`; a map of the same abnormality that is in the scene already gets the new values.
         """
-        from BrgSALib import scene
+        from BrgSALib import heatmap_nodes, scene
 
-        volumeID, key = volume.GetID(), scene.volume_key(volume)
+        volumeID, key = volume.GetID(), self._key(volume)
 
         def done(values):
             if scene.find_scan(volumeID, key) is None:
                 onFailed("input", _("The scan is not in the scene any more."), {})
                 return
             try:
-                heat = scene.load_heatmap(values["path"], volume, abnormality, previous)
+                heat = heatmap_nodes.load_heatmap(values["path"], volume, abnormality, values.get("maximum"))
             except ValueError as error:
                 onFailed("input", str(error), {})
                 return
-            if values.get("maximum"):
-                scene.jump_to(values["maximum"])
-            onFinished(heat, values.get("maximum"))
+            onFinished(heat)
 
-        self.activeSession().heatmap(abnormality, abnormalities, done, onFailed)
+        return self.activeSession().heatmap(key, abnormality, abnormalities, done, onFailed, onProgress)
+
+    def report(self, volume, onFinished, onFailed, onProgress, **values):
+        """Write a report of a scored volume (the request "report" of the worker); return what cancels it."""
+        return self.activeSession().start("report", onFinished, onFailed, onProgress, scan=self._key(volume), **values)
+
+    def similar(self, volume, onFinished, onFailed, onProgress, **values):
+        """Search an index by a scored volume, or by `text` (the request "similar"); return what cancels it."""
+        from BrgSALib.session import Options
+
+        if volume is not None:
+            values["scan"] = self._key(volume)
+            return self.activeSession().start("similar", onFinished, onFailed, onProgress, **values)
+        options = Options(self.settings.weights, self.settings.device, self.settings.precision)
+        return self.activeSession().start("similar", onFinished, onFailed, onProgress, options, **values)
+
+    def _key(self, volume):
+        """What the worker calls a volume."""
+        from BrgSALib import scene
+
+        return "" if scene.volume_problem(volume) else scene.volume_key(volume)
 
     def makePhantom(self):
         """Add a small digital chest phantom to the scene; needs no network."""

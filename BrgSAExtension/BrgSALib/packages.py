@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
 TORCH = "torch>=2.4"
+HIGHDICOM = "highdicom>=0.23"  # only for DICOM SR; Slicer brings it from 5.12 on
 # Slicer brings these along and its own modules need them as they are.
 KEEP = ("numpy", "scipy", "SimpleITK", "pydicom", "requests")
 
@@ -29,7 +30,7 @@ def requirements() -> list[str]:
 
 def missing() -> list[str]:
     """Requirements that are not met, torch first."""
-    return [each for each in (TORCH, *requirements()) if not _is_met(each)]
+    return [each for each in (TORCH, *requirements()) if not is_met(each)]
 
 
 def install() -> None:
@@ -41,17 +42,24 @@ def install() -> None:
     wanted = missing()
     if TORCH in wanted:
         _install_torch()
-    rest = [each for each in wanted if each != TORCH]
-    if not rest:
-        return
+    if rest := [each for each in wanted if each != TORCH]:
+        install_these(rest)
+
+
+def install_these(wanted: list[str]) -> None:
+    """Install some packages; Slicer asks the user first.
+
+    Raises:
+        InstallationError: the user declined, or it failed.
+    """
     try:
-        _install(rest)
+        _install(wanted)
     except Exception as error:
         # A declined question is a RuntimeError, a failed pip a CalledProcessError.
         raise InstallationError(
             _("The packages were not installed ({reason}). The log of Slicer has the details.").format(reason=error)
         ) from error
-    if still := [each for each in rest if not _is_met(each)]:
+    if still := [each for each in wanted if not is_met(each)]:
         raise InstallationError(_("Still missing: {names}.").format(names=", ".join(still)))
 
 
@@ -67,7 +75,9 @@ def _install(wanted: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="brgsa-") as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(f"{line}\n" for line in _kept()), encoding="utf-8")
-        parsed = packaging.load_requirements(str(REQUIREMENTS))
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
+        parsed = packaging.load_requirements(str(listed))
         packaging.pip_ensure(parsed, constraints=str(constraints), requester="BrgSA")
 
 
@@ -89,7 +99,8 @@ def _install_torch() -> None:
         raise InstallationError(_("PyTorch was not installed (declined)."))
 
 
-def _is_met(requirement: str) -> bool:
+def is_met(requirement: str) -> bool:
+    """Whether a package is installed in the version that is wanted."""
     try:
         from slicer import packaging
     except ImportError:  # Slicer 5.10

@@ -8,14 +8,18 @@ import qt
 from slicer.i18n import tr as _
 
 from brgsa.errors import BrgSAError
-from brgsa.protocol import CANCELLED, ERROR_CODES, NO_SCAN, NOT_AVAILABLE
+from brgsa.protocol import CANCELLED, ERROR_CODES, NO_SCAN
 
-from . import exports, scene, views
+from . import scene, views
 from .abnormality_table import AbnormalityTable
 from .dialogs import Dialogs, set_clipboard_text
+from .export_section import ExportSection
+from .heatmap_section import HeatmapSection
+from .report_check_section import ReportCheckSection
 from .results_table import ResultsTable
 from .session import LICENCE, SHIPPED
 from .setup_section import SetupSection
+from .similar_section import SimilarSection
 from .worker_client import ENDED
 
 RESCORE_DELAY_MS = 60  # so that a burst of changes is one request
@@ -50,9 +54,24 @@ class Panel:
         self._started = 0.0
         self._stage = ""
         self._scored_list = ""
-        self._results = ResultsTable(ui.resultTable, self.show_heatmap)
+        self._results = ResultsTable(ui.resultTable, lambda name: self._heatmaps.make(name))
         self._abnormalities = AbnormalityTable(ui, self._dialogs, self._on_list_changed)
         self.setup = SetupSection(ui, logic.settings, logic.activeSession, self._dialogs, self.refresh, self.log)
+        self._heatmaps = HeatmapSection(
+            ui, logic, self._results, lambda: self.abnormality_rows.to_list(), self.say, self.log
+        )
+        self._exports = ExportSection(
+            ui, logic, self._dialogs, lambda: self._result, self._scored_volume, self.say, self.log
+        )
+        self._report_check = ReportCheckSection(
+            ui,
+            logic,
+            lambda: self._result,
+            self._scored_volume,
+            lambda: self.abnormality_rows.to_list(only_on=False),
+            lambda name: self._heatmaps.make(name),
+        )
+        self._similar = SimilarSection(ui, logic, self._dialogs, self._volume, self.setup.ask_licence)
         self._rescore_timer = qt.QTimer()
         self._rescore_timer.setSingleShot(True)
         self._rescore_timer.setInterval(RESCORE_DELAY_MS)
@@ -62,13 +81,10 @@ class Panel:
             (ui.checkButton, self.check_input),
             (ui.showTableButton, self._show_table),
             (ui.showChartButton, self._show_chart),
-            (ui.exportButton, self.export),
             (ui.copyLogButton, lambda: set_clipboard_text(ui.logTextEdit.plainText)),
             (ui.clearLogButton, lambda: ui.logTextEdit.setPlainText("")),
         ):
             button.connect("clicked(bool)", lambda checked=False, slot=slot: slot())
-        ui.heatmapCheckBox.connect("toggled(bool)", self._on_heatmap_toggled)
-        ui.heatmapOpacitySlider.connect("valueChanged(double)", self._on_heatmap_opacity)
         for combo in (ui.promptStyleComboBox, ui.scoreKindComboBox):
             combo.connect("currentIndexChanged(int)", lambda index: self._on_list_changed())
         logic.logTo(self.log)
@@ -85,8 +101,11 @@ class Panel:
         if parameters is not None:
             self._abnormalities.restore(parameters.abnormalities)
             self._parameters = parameters
-            parameters.abnormalities = self.abnormality_rows.to_json()
             self._result = scene.read_result(parameters.resultTable)
+            parameters.abnormalities = self.abnormality_rows.to_json()
+        else:
+            self._report_check.clear()
+        self._heatmaps.set_parameters(parameters)
         self._show_result()
         self.refresh()
 
@@ -108,10 +127,10 @@ class Panel:
         if not self._scoring:
             ui.progressBar.value = 0
         has_result = self._result is not None
-        for button in (ui.showTableButton, ui.showChartButton, ui.exportButton):
+        for button in (ui.showTableButton, ui.showChartButton):
             button.enabled = has_result
-        has_heatmap = self._parameters is not None and self._parameters.heatmap is not None
-        ui.heatmapCheckBox.enabled = ui.heatmapOpacitySlider.enabled = has_heatmap
+        for section in (self._heatmaps, self._exports, self._report_check, self._similar):
+            section.refresh()
         self._refresh_banner()
 
     def log(self, line: str) -> None:
@@ -188,50 +207,17 @@ class Panel:
             failed("input", str(error), {})
 
     def on_node_removed(self, removed: Any) -> None:
-        """Stop when the scan that is being scored leaves the scene."""
+        """Stop when the scan that is being scored leaves the scene; give the memory of a heat map back."""
+        self._heatmaps.on_node_removed(removed)
+        self._report_check.on_node_removed(removed)
         if self._scoring and removed is not None and removed.GetID() == self._scored_volume_id:
             self.cancel(_("The volume was removed while it was scored."))
 
-    def show_heatmap(self, name: str) -> None:
-        """Ask where the model looks for an abnormality, show it and jump to its maximum."""
-        volume = scene.result_volume(self._parameters.resultTable) if self._parameters else None
-        if volume is None:
-            self.say(_("The scan of these scores is not in the scene any more."))
-            return
-        self.say(_("Looking for {name}…").format(name=name))
-
-        def done(heat: Any, maximum: Any) -> None:
-            self._parameters.heatmap = heat
-            self._ui.heatmapCheckBox.blockSignals(True)
-            self._ui.heatmapCheckBox.checked = True
-            self._ui.heatmapCheckBox.blockSignals(False)
-            views.show_heatmap(heat, self._parameters.heatmapOpacity)
-            self.say(_("{name}: model attention, not a segmentation.").format(name=name))
-            self.refresh()
-
-        def failed(code: str, message: str, more: Mapping[str, Any]) -> None:
-            self.say(_("Score the scan again to see heat maps.") if code in (NO_SCAN, ENDED) else message)
-            if code not in (NO_SCAN, NOT_AVAILABLE):
-                self.log(message)
-
-        self._logic.heatmap(volume, name, self.abnormality_rows.to_list(), self._parameters.heatmap, done, failed)
-
-    def export(self) -> None:
-        """Write the result to a file."""
-        if self._result is None:
-            return
-        path = self._dialogs.save_file(
-            _("Export scores"), f"{self._result['case']}.csv", "CSV (*.csv);;JSON (*.json);;HTML (*.html)"
-        )
-        if path:
-            try:
-                exports.write(path, self._result)
-                self.say(_("Written to {path}.").format(path=path))
-            except (BrgSAError, ValueError) as error:
-                self.say(str(error))
-
     def _volume(self) -> Any:
         return self._parameters.inputVolume if self._parameters is not None else None
+
+    def _scored_volume(self) -> Any:
+        return scene.result_volume(self._parameters.resultTable) if self._parameters is not None else None
 
     def _list_key(self) -> str:
         return f"{self.abnormality_rows.to_json()} {self._parameters.promptStyle} {self._parameters.scoreKind}"
@@ -334,6 +320,7 @@ class Panel:
 
     def _show_result(self) -> None:
         result = self._result
+        self._report_check.refresh()
         if result is None:
             self._results.show([])
             self._ui.resultLabel.text = _("No scores yet.")
@@ -371,17 +358,6 @@ class Panel:
     def _show_chart(self) -> None:
         if self._parameters and self._parameters.resultChart:
             views.show_chart(self._parameters.resultChart)
-
-    def _on_heatmap_toggled(self, on: bool) -> None:
-        if self._parameters is not None and self._parameters.heatmap is not None:
-            if on:
-                views.show_heatmap(self._parameters.heatmap, self._parameters.heatmapOpacity)
-            else:
-                views.hide_heatmap()
-
-    def _on_heatmap_opacity(self, opacity: float) -> None:
-        if self._parameters is not None and self._parameters.heatmap is not None and self._ui.heatmapCheckBox.checked:
-            views.set_heatmap_opacity(opacity)
 
 
 def _finding_lines(findings: Any) -> list[str]:

@@ -40,6 +40,11 @@ class ResultsTable:
         """The abnormalities in the order shown."""
         return [row["name"] for row in self._scores]
 
+    def selected(self) -> str | None:
+        """The abnormality of the selected row, or None."""
+        rows = self._table.selectionModel().selectedRows()
+        return self.names()[rows[0].row()] if rows else None
+
     def show(self, scores: list[Mapping[str, Any]]) -> None:
         """Show scores as `ScanScores.to_dict()["scores"]` has them, in the order last chosen."""
         self._scores = list(scores)

@@ -1,7 +1,7 @@
-"""MRML in and out: the only file that touches the scene.
+"""MRML in and out: volumes to score, scores as a table and a chart.
 
 What is written into a scene is a table node with the scores (its attribute `BrgSA.Result` holds the whole result, so a
-reloaded scene shows everything again), a bar chart, and the volume of a heat map.
+reloaded scene shows everything again) and a bar chart. Heat maps are made by `heatmap_nodes`.
 """
 
 import json
@@ -146,7 +146,7 @@ def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> A
     table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(kept, ensure_ascii=True))
     table.SetNodeReferenceID(INPUT_REFERENCE, volume.GetID())
     table.EndModify(modifying)
-    _place_under_study(table, volume)
+    place_under_study(table, volume)
     return table
 
 
@@ -176,57 +176,13 @@ def write_chart(table: Any, volume: Any, chart: Any = None) -> Any:
         chart.SetLegendVisibility(False)
         for each in (series, chart):
             each.SetNodeReferenceID(TABLE_REFERENCE, table.GetID())
-            _place_under_study(each, volume)
+            place_under_study(each, volume)
     chart.SetTitle(volume.GetName())
     series = chart.GetNthPlotSeriesNode(0)
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetLabelColumnName("Abnormality")
     series.SetYColumnName("Score")
     return chart
-
-
-def load_heatmap(path: str, volume: Any, abnormality: str, previous: Any = None) -> Any:
-    """Load a heat map file as a volume that lies on the scan, low values transparent.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
-    scene = slicer.mrmlScene
-    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetFileName(path)
-    storage.SetSingleFile(1)
-    heat = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", heatmap_name(volume, abnormality))
-    if not storage.ReadData(heat):
-        scene.RemoveNode(heat)
-        raise ValueError(_("The heat map of {name} cannot be read.").format(name=abnormality))
-    if previous is not None and scene.GetNodeByID(previous.GetID()):
-        scene.RemoveNode(previous)
-    heat.SetAndObserveStorageNodeID(None)
-    heat.SetAndObserveTransformNodeID(None)
-    heat.CreateDefaultDisplayNodes()
-    display = heat.GetDisplayNode()
-    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileInferno.txt")
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0.0, 1.0)
-    display.ApplyThresholdOn()
-    display.SetThreshold(0.3, 1.0)
-    heat.SetAttribute("BrgSA.Abnormality", abnormality)
-    heat.SetAttribute("BrgSA.Meaning", "model attention, not a segmentation")
-    heat.SetNodeReferenceID(INPUT_REFERENCE, volume.GetID())
-    _place_under_study(heat, volume)
-    return heat
-
-
-def heatmap_name(volume: Any, abnormality: str) -> str:
-    """Name of the volume node of a heat map."""
-    return _("{name}: attention for {abnormality}").format(name=volume.GetName(), abnormality=abnormality)
-
-
-def jump_to(ras: Any) -> None:
-    """Centre all slice views on a point, RAS mm."""
-    slicer.vtkMRMLSliceNode.JumpAllSlices(
-        slicer.mrmlScene, *(float(value) for value in ras), slicer.vtkMRMLSliceNode.CenteredJumpSlice
-    )
 
 
 def _voxels(volume: Any) -> np.ndarray:
@@ -269,7 +225,7 @@ def _add_column(table: Any, title: str, values: list, description: str, unit: st
         table.SetColumnUnitLabel(title, unit)
 
 
-def _place_under_study(new: Any, volume: Any) -> None:
+def place_under_study(new: Any, volume: Any) -> None:
     """Put a node beside the scan in the subject hierarchy; without the application's plugins there are no items."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     if hierarchy is None:

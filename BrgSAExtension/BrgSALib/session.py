@@ -25,6 +25,7 @@ SHIPPED = "phantom"  # weights of this project, whose licence is that of the cod
 Done = Callable[[dict[str, Any]], None]
 Failed = Callable[[str, str, dict[str, Any]], None]
 Progress = Callable[[float, str], None]
+Stop = Callable[[], None]  # cancels a request
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,15 @@ class Session:
             kind=options.kind,
         )
 
-    def heatmap(self, name: str, abnormalities: AbnormalityList, done: Done, failed: Failed) -> None:
-        """Ask where the model looks for one abnormality of the warm scan; the answer names a file."""
-        if self._warm is None:
-            failed("no-scan", "this scan is not in memory. Score it first.", {})
-            return
-        folder = tempfile.mkdtemp(prefix="brgsa-", dir=self._temporary_folder())
+    def heatmap(
+        self, key: str, name: str, abnormalities: AbnormalityList, done: Done, failed: Failed, progress: Progress
+    ) -> Stop:
+        """Ask where the model looks for one abnormality of the scan `key`; the answer names a file."""
+        try:
+            folder = tempfile.mkdtemp(prefix="brgsa-", dir=self._temporary_folder())
+        except OSError as error:
+            failed(DISK, f"cannot write the heat map to {self._temporary_folder()}: {error.strerror}.", {})
+            return lambda: None
 
         def finished(callback: Callable[[], None]) -> None:
             try:
@@ -149,14 +153,47 @@ class Session:
                 shutil.rmtree(folder, ignore_errors=True)
 
         chosen = [each.to_dict() for each in abnormalities if each.name == name]
-        self._request(
+        return self.start(
             "heatmap",
             lambda values: finished(lambda: done(values)),
             lambda code, message, more: finished(lambda: failed(code, message, more)),
-            scan=self._warm[0],
+            progress,
+            scan=key,
             abnormality=chosen[0] if chosen else {"name": name},
             path=str(Path(folder) / "heatmap.nrrd"),
         )
+
+    def start(
+        self, name: str, done: Done, failed: Failed, progress: Progress, options: Options | None = None, **values: Any
+    ) -> Stop:
+        """Send a request that may take long, and return what cancels it.
+
+        Args:
+            options: of a request that opens weights, whose licence must have been accepted; None for any other.
+        """
+        sent: list[int | None] = []
+
+        def send() -> None:
+            sent.append(self._request(name, done, failed, progress, **values))
+
+        def on_weights(info: dict[str, Any]) -> None:
+            if problem := self._licence_problem(info):
+                failed(LICENCE, problem, info)
+            else:
+                send()
+
+        if options is None:
+            send()
+        else:
+            values |= {"weights": options.weights, "device": options.device, "precision": options.precision}
+            sent.append(self._request("weights/info", on_weights, failed, weights=options.weights))
+
+        def stop() -> None:
+            for request in sent:
+                if request is not None:
+                    self.client.cancel(request)
+
+        return stop
 
     def ask(
         self, name: str, done: Done, failed: Failed, progress: Progress = lambda fraction, stage: None, **values: Any
@@ -200,14 +237,16 @@ class Session:
             self._end(self._work, self._work.failed, CANCELLED, "cancelled", {})
 
     def _on_weights(self, work: _Work, values: dict[str, Any]) -> None:
-        weights = values["weights"]
-        if weights["name"] != SHIPPED and not self._accepted(weights["checksum"]):
-            message = (
-                f"the licence of the weights {weights['name']} has not been accepted. Read and accept it in Setup."
-            )
-            self._end(work, work.failed, LICENCE, message, values)
+        if problem := self._licence_problem(values):
+            self._end(work, work.failed, LICENCE, problem, values)
         else:
             self._write(work)
+
+    def _licence_problem(self, info: dict[str, Any]) -> str | None:
+        weights = info["weights"]
+        if weights["name"] == SHIPPED or self._accepted(weights["checksum"]):
+            return None
+        return f"the licence of the weights {weights['name']} has not been accepted. Read and accept it in Setup."
 
     def _write(self, work: _Work) -> None:
         """Write the scan in a thread; `tick` hears of it."""

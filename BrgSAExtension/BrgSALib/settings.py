@@ -15,6 +15,7 @@ class Settings:
         device, precision: as `brgsa score` takes them.
         accepted_licences: checksums of the weights whose licence the user accepted.
         weights_folders: folders that were chosen or made by an import.
+        index: folder of the index for similar cases.
     """
 
     _DEFAULTS: ClassVar[dict[str, Any]] = {
@@ -24,6 +25,7 @@ class Settings:
         "precision": "auto",
         "accepted_licences": (),
         "weights_folders": (),
+        "index": "",
     }
 
     def __getattr__(self, name: str) -> Any:

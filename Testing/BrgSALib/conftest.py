@@ -39,6 +39,7 @@ def empty_scene():
 
     slicer.mrmlScene.Clear(0)
     yield slicer.mrmlScene
+    slicer.app.layout_manager.close()
     slicer.mrmlScene.Clear(0)
 
 
@@ -76,3 +77,24 @@ def host(empty_scene):
     host = module_host.Host()
     yield host
     host.close()
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What the user answers to dialogs, and what was asked."""
+
+    from BrgSALib.dialogs import Dialogs
+
+    class Answers:
+        path, folder, confirm, licence = "", "", True, True
+        asked = []  # noqa: RUF012 (one per fixture)
+
+    Answers.asked = []
+    monkeypatch.setattr(Dialogs, "open_file", lambda self, *args: str(Answers.path))
+    monkeypatch.setattr(Dialogs, "save_file", lambda self, *args: str(Answers.path))
+    monkeypatch.setattr(Dialogs, "choose_folder", lambda self, title: str(Answers.folder))
+    monkeypatch.setattr(Dialogs, "confirm", lambda self, question: Answers.asked.append(question) or Answers.confirm)
+    monkeypatch.setattr(
+        Dialogs, "accept_licence", lambda self, name, text, before: Answers.asked.append(text) or Answers.licence
+    )
+    return Answers

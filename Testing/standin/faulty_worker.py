@@ -62,9 +62,22 @@ class Worker(stub.StubWorker):
 
     def _heatmap(self, job):
         # a map with its maximum, on the grid of the scan that the test uses
+        self.warm(job)
+        for step in range(60 if FAULT == "makes maps slowly" else 0):
+            job.progress(step / 60, "following the attention back")
+            time.sleep(0.05)
         path = Path(job.text("path"))
         path.write_bytes(Path(os.environ["BRGSA_TEST_HEATMAP"]).read_bytes())
         return {"path": str(path), "maximum": [10.0, 20.0, 30.0]}
+
+    def _report(self, job):
+        # what was asked for instead of a report
+        self.warm(job)
+        for step in range(60 if FAULT == "writes reports slowly" else 0):
+            job.progress(step / 60, "following the attention back")
+            time.sleep(0.05)
+        Path(job.text("path")).write_text(json.dumps(job.values), encoding="utf-8")
+        return {"path": job.text("path"), "kind": job.text("kind")}
 
 
 if FAULT == "speaks another version":

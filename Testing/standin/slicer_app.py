@@ -42,17 +42,45 @@ class IOManager:
         return True
 
 
+class SliceWidget:
+    """One slice view: its real logic, which makes slice and composite node in the scene."""
+
+    def __init__(self, name):
+        self._logic = slicer.vtkMRMLSliceLogic()
+        self._logic.SetMRMLScene(slicer.mrmlScene)
+        self._logic.AddSliceNode(name).SetViewGroup(1 if name.endswith("+") else 0)
+
+    def sliceLogic(self):
+        return self._logic
+
+    def close(self):
+        # closing a scene leaves its singletons
+        nodes = self._logic.GetSliceNode(), self._logic.GetSliceCompositeNode()
+        self._logic.SetMRMLScene(None)
+        for node in nodes:
+            slicer.mrmlScene.RemoveNode(node)
+
+
 class LayoutManager:
-    """Remembers what it is asked to show."""
+    """Remembers what it is asked to show; makes slice views when they are asked for."""
 
     def __init__(self):
         self.layout = 1
+        self._slices = {}
 
     def setLayout(self, layout):
         self.layout = layout
 
-    def mrmlSliceLogics(self):
-        return slicer.vtkCollection() if hasattr(slicer, "vtkCollection") else None
+    def sliceWidget(self, name):
+        if name not in self._slices:
+            self._slices[name] = SliceWidget(name)
+        return self._slices[name]
+
+    def close(self):
+        """Forget layout and views, as if the application had just started."""
+        for widget in self._slices.values():
+            widget.close()
+        self.__init__()
 
 
 class App:
@@ -143,8 +171,13 @@ class qMRMLNodeComboBox(qt.QComboBox):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene, self._ids = None, []
+        self._scene, self._ids, self._attributes = None, [], []
         self.currentIndexChanged.connect(lambda index: self.currentNodeChanged.emit(self.currentNode()))
+
+    def addAttribute(self, kind, name):
+        self._attributes.append(name)
+        if self._scene:
+            self._refresh()
 
     def setMRMLScene(self, scene):
         self._scene = scene
@@ -158,11 +191,12 @@ class qMRMLNodeComboBox(qt.QComboBox):
         nodes = [self._scene.GetNthNode(n) for n in range(self._scene.GetNumberOfNodes())]
         # without showChildNodeTypes only the very classes named
         nodes = [n for n in nodes if n.GetClassName() in kinds and not n.GetHideFromEditors()]
+        nodes = [n for n in nodes if all(n.GetAttribute(name) is not None for name in self._attributes)]
         self.blockSignals(True)
         self.clear()
         self._ids = [""] if self.property("noneEnabled") else []
         if self._ids:
-            self.addItem("Select a volume")
+            self.addItem(self.property("noneDisplay") or "Select a volume")
         for node in nodes:
             self.addItem(node.GetName())
             self._ids.append(node.GetID())
