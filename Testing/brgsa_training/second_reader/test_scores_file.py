@@ -112,3 +112,10 @@ def test_the_refusal_of_an_identifier_names_the_source(material, run, monkeypatc
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Patient name: Jane Doe. A nodule.")))
     code, _, err = run("check-report", folder / "scores.json", "-")
     assert code == 3 and "the report (standard input) seems to hold a name" in err
+
+
+def test_the_version_is_that_of_the_scores_that_are_written_now():
+    from brgsa.scoring import SCORES_VERSION
+    from brgsa_training.second_reader.scores_file import VERSION
+
+    assert VERSION == SCORES_VERSION
