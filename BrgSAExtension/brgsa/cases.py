@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from brgsa.dicom_header import folder_files, is_dicom, read_header
+from brgsa.dicom_header import is_dicom, read_header
 from brgsa.errors import InputError, UsageError
+from brgsa.prompts import shorten
 from brgsa.stored import EXTENSIONS, file_format, unreadable
 
 _LONGEST_NAME = 80
@@ -33,10 +34,10 @@ class Case:
         """
         try:
             files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-            found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+            found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
         except OSError:
             return None
-        return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16] if found else None
 
 
 def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
@@ -55,7 +56,7 @@ def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
     found: dict[tuple[Path, str | None], Case] = {}
     for given in inputs:
         for case in _expand(Path(given)):
-            found.setdefault((case.path.absolute(), case.series), case)
+            found.setdefault((absolute(case.path), case.series), case)
     return _with_unique_names(list(found.values()))
 
 
@@ -72,6 +73,11 @@ def find_case(given: str | os.PathLike, series: str | None = None) -> Case:
     return replace(cases[0], series=series or cases[0].series)
 
 
+def absolute(path: Path) -> Path:
+    """The path without "..": links stay, because what they point at may have no name that says its format."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 def safe_name(text: str) -> str:
     """Turn a text into a folder name: letters, digits, dot, dash and underscore, its last 80 characters at most."""
     kept = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")[-_LONGEST_NAME:].lstrip("._")
@@ -79,13 +85,13 @@ def safe_name(text: str) -> str:
 
 
 def _expand(path: Path) -> list[Case]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises on a name that is too long)
         cases = _tree(path)
         if not cases:
             raise InputError(f"{path}: the folder holds no CT; give one with NIfTI, NRRD, MetaImage or DICOM files.")
         return cases
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; check the spelling.")
+    if not os.path.exists(path):  # noqa: PTH110 (as above)
+        raise InputError(f"{shorten(str(path), 200)}: there is no such file or folder; check the spelling.")
     if path.suffix.lower() == ".csv":
         return _table(path)
     if file_format(path) == "dicom":
@@ -96,20 +102,36 @@ def _expand(path: Path) -> list[Case]:
 
 
 def _tree(top: Path) -> list[Case]:
-    """Find image files and DICOM folders below a folder. One DICOM folder is one case, whatever series it holds."""
-    cases = []
-    for folder, subfolders, _ in os.walk(top):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    """Find image files and DICOM folders below a folder and behind links in it.
+
+    One DICOM folder is one case, whatever series it holds. What cannot be opened becomes a case too, so that it fails
+    by its name instead of being passed over.
+    """
+    cases, seen = [], set()
+    walk = os.walk(top, onerror=lambda error: cases.append(Case("", Path(error.filename))), followlinks=True)
+    for folder, subfolders, names in walk:
+        real = os.path.realpath(folder)
+        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
         dicom = False
-        for path in folder_files(Path(folder)):
+        for path in sorted(Path(folder, name) for name in names if not name.startswith(".")):
             extension = _extension(path)
-            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and is_dicom(path)):
+            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and _may_be_dicom(path)):
                 dicom = True
             elif extension:
                 cases.append(Case("", path))
         if dicom:
             cases.append(Case("", Path(folder)))
     return cases
+
+
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom(path)
+    except InputError:
+        return True  # the reader will say why it cannot be opened
 
 
 def _extension(path: Path) -> str:
@@ -148,7 +170,7 @@ def _with_unique_names(cases: list[Case]) -> list[Case]:
     """Name each case by as few of its last path parts as tell it from the others; a short hash where none do."""
     depth = [1] * len(cases)
     while True:
-        names = [case.name or _name(case, parts) for case, parts in zip(cases, depth, strict=True)]
+        names = [case.name or case_name(case.path, parts) for case, parts in zip(cases, depth, strict=True)]
         groups = defaultdict(list)
         for at, name in enumerate(names):
             groups[name.casefold()].append(at)
@@ -157,7 +179,7 @@ def _with_unique_names(cases: list[Case]) -> list[Case]:
             for group in groups.values()
             if len(group) > 1
             for at in group
-            if not cases[at].name and depth[at] < len(cases[at].path.absolute().parts) - 1
+            if not cases[at].name and depth[at] < len(absolute(cases[at].path).parts) - 1
         ]
         if not deeper:
             break
@@ -166,12 +188,13 @@ def _with_unique_names(cases: list[Case]) -> list[Case]:
     for group in groups.values():
         for at in group if len(group) > 1 else []:
             case = cases[at]
-            key = f"{case.path.absolute()}\n{case.series or ''}".encode("utf-8", "surrogateescape")
-            names[at] = f"{_name(case, 1) if not case.name else case.name}-{sha256(key).hexdigest()[:8]}"
+            key = f"{absolute(case.path)}\n{case.series or ''}".encode("utf-8", "surrogateescape")
+            names[at] = f"{case.name or case_name(case.path)}-{sha256(key).hexdigest()[:8]}"
     return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
 
 
-def _name(case: Case, parts: int) -> str:
-    path = case.path.absolute()
+def case_name(path: Path, parts: int = 1) -> str:
+    """A folder name made of the last `parts` of a path, without the extension of the image."""
+    path = absolute(path)
     last = path.name[: len(path.name) - len(_extension(path))]
     return safe_name("_".join([*path.parts[1:][-parts:-1], last]))

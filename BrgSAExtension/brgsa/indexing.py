@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 import brgsa
 from brgsa.batch import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_path
-from brgsa.cases import Case
+from brgsa.cases import Case, absolute
 from brgsa.errors import BrgSAError, UsageError
 from brgsa.files import atomic_folder, write_csv, write_json
 from brgsa.scoring import Progress, Scorer, silent
-from brgsa.similar import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex, absolute
+from brgsa.similar import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
 from brgsa.weights import registry
 
 UNFINISHED = "unfinished"

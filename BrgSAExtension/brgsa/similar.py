@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brgsa.cases import Case
+from brgsa.cases import Case, absolute
 from brgsa.errors import InputError, SetupError, UsageError
 from brgsa.prompts import clean
 
@@ -213,11 +213,6 @@ def similar_to_text(index: ScanIndex, scorer: "Scorer", text: str, top: int = 5)
             'digits and no sentence of one word. Write a phrase such as "There is a pleural effusion".'
         )
     return index.nearest("final", scorer.embed_texts([text])[0], top)
-
-
-def absolute(path: Path) -> Path:
-    """The path without "..": links stay, because what they point at may have no name that says its format."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _products(matrix: np.ndarray, query: np.ndarray) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Turning files, folders and tables into a list of cases."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brgsa.cases import safe_name
-from brgsa.ct import Case, find_cases
+from brgsa.ct import Case, find_cases, read_ct
 from brgsa.errors import InputError
 
 
@@ -33,9 +35,45 @@ def test_a_tree_gives_every_image_and_dicom_folder_once(tmp_path, save_series):
     assert cases[4].path == tmp_path / "c"
 
 
+def test_links_to_files_and_folders_are_followed_once(tmp_path):
+    touch(tmp_path / "store" / "a.nii.gz", tmp_path / "store" / "deep" / "b.nii.gz", tmp_path / "tree" / "c.nii.gz")
+    (tmp_path / "tree" / "d.nii.gz").symlink_to(tmp_path / "store" / "a.nii.gz")
+    (tmp_path / "tree" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "tree" / "again").symlink_to(tmp_path / "tree")
+    assert names(find_cases([tmp_path / "tree"])) == ["c", "d", "a", "b"]
+
+
+def test_a_link_to_a_scan_that_is_not_there_is_a_case_that_fails(tmp_path):
+    touch(tmp_path / "tree" / "a.nii.gz")
+    (tmp_path / "tree" / "b.nii.gz").symlink_to(tmp_path / "not-downloaded")
+    cases = find_cases([tmp_path / "tree"])
+    assert names(cases) == ["a", "b"]
+    with pytest.raises(InputError, match=r"b\.nii\.gz: cannot be read"):
+        read_ct(cases[1].path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_a_case_that_fails(tmp_path):
+    touch(tmp_path / "tree" / "closed" / "a.nii.gz", tmp_path / "tree" / "b.nii.gz", tmp_path / "tree" / "c" / "IM1")
+    for path in (tmp_path / "tree" / "closed", tmp_path / "tree" / "c" / "IM1"):
+        path.chmod(0)
+    cases = find_cases([tmp_path / "tree"])
+    (tmp_path / "tree" / "closed").chmod(0o700)
+    assert sorted(names(cases)) == ["b", "c", "closed"]
+
+
+def test_the_state_of_a_folder_does_not_hang_on_a_broken_link(tmp_path):
+    touch(tmp_path / "a.dcm")
+    before = Case("", tmp_path).state()
+    (tmp_path / "b.dcm").symlink_to(tmp_path / "nowhere")
+    assert before and Case("", tmp_path).state() == before
+    assert Case("", tmp_path / "b.dcm").state() is None
+
+
 def test_a_scan_given_twice_comes_once(tmp_path):
     touch(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
-    cases = find_cases([tmp_path / "b.nii.gz", tmp_path, tmp_path / "a.nii.gz"])
+    (tmp_path / "c").mkdir()
+    cases = find_cases([tmp_path / "b.nii.gz", tmp_path, tmp_path / "c" / ".." / "a.nii.gz"])
     assert names(cases) == ["b", "a"]
 
 
@@ -111,6 +149,12 @@ def test_a_table_that_cannot_be_used_is_named_with_its_line(tmp_path, content, w
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.nii.*no such file"):
         find_cases([tmp_path / "none.nii"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x\0y"])
+def test_what_is_no_possible_path_is_named(name):
+    with pytest.raises(InputError, match="no such file"):
+        find_cases([name])
 
 
 def test_a_folder_without_images_is_named(tmp_path):
