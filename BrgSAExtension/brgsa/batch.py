@@ -26,9 +26,9 @@ from tqdm import tqdm
 import brgsa
 from brgsa.abnormalities import AbnormalityList
 from brgsa.case_files import CaseFiles
-from brgsa.cases import Case
-from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError, first_line
-from brgsa.files import atomic_path, write_csv, write_json
+from brgsa.cases import Case, absolute
+from brgsa.errors import BrgSAError, CasesFailedError, InputError, OutOfMemoryError, UsageError, first_line
+from brgsa.files import atomic_path, write_csv, write_error, write_json
 from brgsa.scoring import Progress, Scorer, settings_digest, silent
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def score_cases(
     files: CaseFiles | None = None,
     command: Sequence[str] = (),
 ) -> BatchResult:
-    """Score every case that has no record in `out` yet, or lacks files that are asked for.
+    """Score every case that has no record in `out` yet, changed since, or lacks files that are asked for.
 
     Args:
         files: heat maps and reports to write beside each record.
@@ -137,13 +137,19 @@ def score_cases(
     digest = settings_digest(settings, abnormalities)
     cases = shard.of(cases)
     earlier = {} if overwrite else _read_records(out, cases, digest)
-    known = {name: row for name, row in earlier.items() if files.are_in(row, out / "cases" / name)}
+    _remove_records(out, [case for case in cases if case.name not in earlier])
+    known = {
+        name: row
+        for name, row in earlier.items()
+        if files.are_in(row, out / "cases" / name) and not (strict and _has_error(row["findings"]))
+    }
     results, failures, started = dict(known), [], time.time()
     written = time.monotonic()
 
     def score(case: Case, on_progress: Progress) -> None:
         nonlocal written
         part = _PART_OF_SCORES if files else 1.0
+        scanned = {"path": str(absolute(case.path)), "series": case.series, "state": case.state()}
 
         def scoring(fraction: float, stage: str) -> None:
             on_progress(part * fraction, stage)
@@ -154,7 +160,12 @@ def score_cases(
         if strict and errors:
             raise InputError(f"{case.path}: {errors[0].message} ({errors[0].code}, --strict)")
         result = scorer.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
-        record = {"settings_digest": digest, "flags": list(result.flags), **result.to_dict()}
+        record = {
+            "settings_digest": digest,
+            "scan": scanned,
+            "flags": list(result.flags),
+            **result.to_dict(),
+        }
         if files:
 
             def writing(fraction: float, stage: str) -> None:
@@ -259,6 +270,11 @@ def _each_case(
                 if isinstance(error, UsageError) or type(error) is BrgSAError:
                     raise  # the disk is full or an option is wrong: every other case would fail in the same way
                 failures.append(_failure(case, error.exit_code, str(error)))
+            except ImportError:
+                raise  # every other case would fail in the same way
+            except MemoryError:
+                reason = f"{case.path}: does not fit into memory; use a machine with more."
+                failures.append(_failure(case, OutOfMemoryError.exit_code, reason))
             except Exception as error:
                 log.debug("%s failed", case.name, exc_info=True)
                 reason = f"{case.path}: unexpected {type(error).__name__}: {first_line(error)}"
@@ -301,17 +317,20 @@ def _is_embedded(out: Path, case: Case, made_with: str) -> bool:
 
 
 def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, dict[str, Any]]:
-    """Records of earlier runs with these settings, by case name; a damaged one counts as not done.
+    """Records of earlier runs with these settings, by case name.
+
+    A damaged record counts as not done, and so does that of a scan that changed since.
 
     Raises:
-        UsageError: a record was made with other settings or for another file.
+        UsageError: a record was made with other settings, for another file or another series.
     """
     records = {}
     for case in cases:
         path = _record_path(out, case)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            made_with, made_of = record["settings_digest"], record["path"]
+            made_with, scan = record["settings_digest"], record["scan"]
+            made_of, series, state, _ = Path(scan["path"]), scan["series"], scan["state"], record["findings"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if made_with != digest:
@@ -319,13 +338,38 @@ def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, di
                 f"{path} holds scores of other weights, settings or abnormalities. "
                 "Choose another --out folder, or --overwrite to score everything again."
             )
-        if Path(made_of).absolute() != case.path.absolute():
+        if (made_of, series) != (absolute(case.path), case.series):
             raise UsageError(
-                f"{path} holds the scores of {made_of}, not of {case.path}. "
+                f"{path} holds the scores of {_scan_text(made_of, series)}, "
+                f"not of {_scan_text(case.path, case.series)}. "
                 "Choose another --out folder, or --overwrite to score everything again."
             )
-        records[case.name] = record
+        if case.state() in (None, state):
+            records[case.name] = record
     return records
+
+
+def _has_error(findings: Sequence[dict[str, str]]) -> bool:
+    return any(finding["severity"] == "error" for finding in findings)
+
+
+def _scan_text(path: Path, series: str | None) -> str:
+    return f"{path} (series {series})" if series else str(path)
+
+
+def _remove_records(out: Path, cases: Sequence[Case]) -> None:
+    """Remove the records of these cases and the files they name: a run that is cut off leaves nothing out of date."""
+    for case in cases:
+        path = _record_path(out, case)
+        try:
+            files = [path.with_name(Path(row["path"]).name) for row in json.loads(path.read_bytes())["files"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            files = []
+        try:
+            for file in (*files, path):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
 
 
 def _failure(case: Case, code: int, reason: str) -> Failure:

@@ -16,6 +16,7 @@ subtracted in `negative_prompt`, and applies to nothing without them. Instead of
 `"isotonic": {"x": [...], "y": [...]}`, or neither (threshold only).
 """
 
+import hashlib
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from brgsa.errors import SetupError
+from brgsa.errors import SetupError, first_line
 
 FILE_NAME = "calibration.json"
 VERSION = 1
@@ -93,7 +94,7 @@ class Calibration:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _broken(path, f"it cannot be read ({str(error).splitlines()[0]})") from error
+            raise _broken(path, f"it cannot be read ({first_line(error)})") from error
         if not isinstance(content, dict) or content.get("version") != VERSION:
             version = content.get("version") if isinstance(content, dict) else None
             raise SetupError(f"{path}: version {version!r} is unknown, this program reads version {VERSION}; update it")
@@ -101,6 +102,11 @@ class Calibration:
         if not isinstance(rows, dict) or not isinstance(provenance, dict):
             raise _broken(path, "`abnormalities` and `provenance` must be objects")
         return cls({name: _entry(path, name, row) for name, row in rows.items()}, provenance)
+
+    @property
+    def digest(self) -> str:
+        """A short text that differs when thresholds or probabilities would."""
+        return hashlib.sha256(json.dumps(self.to_json()["abnormalities"], sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `calibration.json`."""

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import torch
 from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.cache import EmbeddingCache
 from brgsa.calibration import Calibration, PromptSets
+from brgsa.cases import Case, absolute, case_name
 from brgsa.checks import Finding, check_ct
 from brgsa.ct import CTVolume, Source, read_ct
 from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
@@ -114,7 +115,7 @@ class ScanScores:
         findings: what the input checks say of the scan.
         notice: what must be said beside these scores, or None.
         messages: what was decided on the way (which series, which prompt was cut).
-        settings: weights, checksum, list, prompts, kind, fidelity, device, precision.
+        settings: weights, checksum, calibration, list, prompts, kind, fidelity, device, precision.
         seconds: time of each stage.
     """
 
@@ -279,9 +280,9 @@ class Scorer:
         on_progress: Progress = silent,
     ) -> ScanEmbedding:
         """Read, check, preprocess and encode one scan. The last file's embedding is kept and used again."""
-        key = None if isinstance(ct, CTVolume | PreparedScan) else (_identity(Path(ct)), series)
+        key = None if isinstance(ct, CTVolume | PreparedScan) else _identity(Path(ct), series)
         if key is not None and self._last is not None and self._last[0] == key:
-            return self._last[1]
+            return replace(self._last[1], case=case or case_name(Path(ct)))
         scan = ct if isinstance(ct, PreparedScan) else self.prepare(ct, series=series, on_progress=on_progress)
         clock = _Stopwatch()
         on_progress(0.10, "encoding the scan")
@@ -291,7 +292,7 @@ class Scorer:
             from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
         source = scan.volume.source
         embedding = ScanEmbedding(
-            case=case or _case_name(source.path),
+            case=case or case_name(source.path),
             image=image,
             image_from_bank=from_bank,
             grid=scan.grid,
@@ -312,10 +313,12 @@ class Scorer:
         volume = ct if isinstance(ct, CTVolume) else read_ct(ct, series)
         clock.lap("read")
         on_progress(0.05, "checking the input")
-        findings = tuple(check_ct(volume))
+        plan = self.weights.plan
+        window = tuple(count * size for count, size in zip(plan.shape, plan.spacing, strict=True))
+        findings = tuple(check_ct(volume, window))
         clock.lap("check")
         on_progress(0.08, "preprocessing")
-        hu, grid = to_grid(volume, self.weights.plan, self.fidelity)
+        hu, grid = to_grid(volume, plan, self.fidelity)
         clock.lap("preprocess")
         return PreparedScan(volume, hu, grid, findings, clock.seconds)
 
@@ -367,6 +370,7 @@ class Scorer:
         return {
             "weights": self.weights.name,
             "weights_checksum": self.weights.checksum,
+            "calibration": None if self.calibration is None else self.calibration.digest,
             "abnormalities": abnormalities.name,
             "prompts": prompts,
             "score": kind,
@@ -458,22 +462,10 @@ def _require_kind(kind: str) -> None:
         raise UsageError(f"unknown score {kind!r}. Choose one of {', '.join(SCORE_KINDS)}.")
 
 
-def _identity(path: Path) -> tuple | None:
-    """What changes when the file, or any file of the folder, changes: names, sizes and times."""
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return tuple((str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files)
-    except OSError:
-        return None  # the reader will say what is wrong
-
-
-def _case_name(path: Path) -> str:
-    from brgsa.cases import safe_name
-
-    name = path.name
-    for ending in (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"):
-        name = name.removesuffix(ending)
-    return safe_name(name)
+def _identity(path: Path, series: str | None) -> tuple | None:
+    """What changes when the file, or any file of the folder, does; None where there is none."""
+    state = Case("", path, series).state()
+    return state and (absolute(path), series, state)
 
 
 class _Stopwatch:

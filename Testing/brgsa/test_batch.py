@@ -3,19 +3,23 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch import Shard, embed_cases, score_cases
+from brgsa.case_files import CaseFiles
 from brgsa.cases import find_cases
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError
 from brgsa.scoring import Scorer
+from brgsa.weights import open_weights
 
 TWO = AbnormalityList.from_names(["Lung nodule", "Emphysema"])
 
@@ -109,6 +113,92 @@ def test_a_record_of_another_scan_with_the_same_name_is_not_taken_for_this_one(s
     moved = torso_paths[0].rename(tmp_path / "elsewhere" / torso_paths[0].name)
     with pytest.raises(UsageError, match="holds the scores of"):
         score_cases(scorer, find_cases([moved]), TWO, out)
+
+
+def test_a_record_of_another_series_of_the_folder_is_not_taken_for_this_one(scorer, save_series, tmp_path):
+    folder = save_series(tmp_path / "thorax", np.arange(0.0, 300.0, 10.0), "a", series="1.2.1")
+    save_series(folder, np.arange(0.0, 300.0, 6.0), "b", series="1.2.2")
+    (case,) = find_cases([folder])
+    score_cases(scorer, [replace(case, series="1.2.1")], TWO, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"holds the scores of .*1\.2\.1.*not of .*1\.2\.2"):
+        score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out")
+
+
+def test_a_scan_that_changed_is_scored_again(scorer, torso_paths, tmp_path):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out)
+    torso_paths[1].write_bytes(torso_paths[0].read_bytes())
+    assert score_cases(scorer, cases, TWO, out).done == 1
+    table = rows(out / "scores.csv")
+    assert [row["score"] for row in table[2:4]] == [row["score"] for row in table[:2]]
+
+
+def test_a_scan_that_was_put_away_keeps_its_scores(scorer, torso_paths, tmp_path):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out)
+    torso_paths[1].unlink()
+    assert score_cases(scorer, cases, TWO, out).resumed == 3
+
+
+def test_a_run_goes_on_from_another_folder(scorer, torso_paths, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    score_cases(scorer, find_cases(["scans"]), TWO, out)
+    monkeypatch.chdir(tmp_path / "scans")
+    assert score_cases(scorer, find_cases(["../scans"]), TWO, out).resumed == 3
+
+
+def test_an_overwriting_run_that_was_cut_off_goes_on(scorer, torso_paths, tmp_path, monkeypatch):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out, files=CaseFiles(reports=("html",)))
+    embed = scorer.embed
+
+    def cut_off(path, **options):
+        if path == torso_paths[1]:
+            raise KeyboardInterrupt
+        return embed(path, **options)
+
+    monkeypatch.setattr(scorer, "embed", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        score_cases(scorer, cases, TWO, out, kind="bank", overwrite=True)
+    assert not list(out.rglob("report.html"))  # no page shows the old scores beside the new ones
+    monkeypatch.setattr(scorer, "embed", embed)
+    result = score_cases(scorer, cases, TWO, out, kind="bank")
+    assert (result.done, result.resumed) == (2, 1)
+
+
+def test_strict_holds_for_scans_that_were_scored_before(scorer, save_nifti, tmp_path):
+    path = save_nifti(tmp_path / "flat.nii.gz", np.zeros((30, 30, 30), np.int16), np.eye(4))
+    cases = find_cases([path])
+    assert score_cases(scorer, cases, TWO, tmp_path / "out").done == 1
+    result = score_cases(scorer, cases, TWO, tmp_path / "out", strict=True)
+    assert result.resumed == 0 and "--strict" in result.failures[0].reason
+
+
+def test_scores_of_another_calibration_are_not_mixed_with_these(torso_paths, tmp_path):
+    folder = shutil.copytree(open_weights("phantom").folder, tmp_path / "weights")
+    cases, out = find_cases(torso_paths), tmp_path / "out"
+    score_cases(Scorer.from_pretrained(folder, device="cpu", cache=False), cases[:1], TWO, out)
+    entry = {"prompt": "There is Emphysema", "style": "single", "score": "final", "threshold": 0.1}
+    rows_ = {"Emphysema": entry | {"n": 10, "positives": 5}}
+    (folder / "calibration.json").write_text(json.dumps({"version": 1, "abnormalities": rows_}))
+    with pytest.raises(UsageError, match="other weights, settings"):
+        score_cases(Scorer.from_pretrained(folder, device="cpu", cache=False), cases, TWO, out)
+
+
+def test_a_scan_that_does_not_fit_into_memory_has_code_5(scorer, torso_paths, tmp_path, monkeypatch):
+    def too_large(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(scorer, "embed", too_large)
+    result = score_cases(scorer, find_cases(torso_paths[:1]), TWO, tmp_path / "out")
+    assert result.failures[0].code == 5 and "unexpected" not in result.failures[0].reason
+
+
+def test_a_missing_package_ends_the_run(scorer, torso_paths, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "isal", None)
+    with pytest.raises(ModuleNotFoundError):
+        score_cases(scorer, find_cases(torso_paths), TWO, tmp_path / "out")
 
 
 def test_shards_cover_every_case_once_and_gather_into_one_table(scorer, torso_paths, tmp_path):

@@ -172,11 +172,41 @@ def test_a_result_survives_its_json(scorer, torso_path):
     assert again.scores == scores.scores and again.findings == scores.findings and again.flags == scores.flags
 
 
+def test_two_folders_with_a_broken_link_are_two_scans(scorer, save_series, tmp_path):
+    for name, steps in (("a", np.arange(0.0, 300.0, 10.0)), ("b", np.arange(-400.0, 100.0, 5.0))):
+        (save_series(tmp_path / name, steps) / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    first, second = (scorer.embed(tmp_path / name) for name in "ab")
+    assert (first.case, second.case) == ("a", "b") and not np.allclose(first.image, second.image)
+
+
+def test_a_scan_that_is_kept_takes_the_name_that_is_asked_for(scorer, torso_path):
+    assert [scorer.embed(torso_path, case=name).case for name in ("a", "b", None)] == ["a", "b", "torso"]
+
+
+def test_the_checks_look_at_the_part_of_the_scan_that_these_weights_see(scorer, save_nifti, tmp_path):
+    """Two scans of 500 mm from front to back: lungs 150 mm behind the middle lie outside the 288 mm of `phantom`."""
+    x, y, z = np.meshgrid(*((np.arange(100) - 49.5) * 5.0,) * 3, indexing="ij")
+    found = []
+    for behind in (0, 150):
+        hu = np.where((x / 170) ** 2 + ((y - behind) / 90) ** 2 < 1, 40, -1000)
+        for side in (-75, 75):
+            hu[((x - side) / 60) ** 2 + ((y - behind) / 60) ** 2 + (z / 150) ** 2 < 1] = -850
+        path = save_nifti(tmp_path / f"{behind}.nii.gz", hu.astype(np.int16), np.diag([5.0, 5.0, 5.0, 1.0]))
+        found.append([row.message for row in scorer.embed(path).findings if row.code == "lungs-off-centre"])
+    assert found[0] == [] and "central 384 x 288 x 384 mm" in found[1][0]
+
+
 def test_settings_differ_when_scores_would(scorer):
     settings = scorer.settings(FOUR, "single", "final")
     digest = settings_digest(settings, FOUR)
     assert digest == settings_digest({**settings, "device": "cuda"}, FOUR)
-    for key, other in (("weights_checksum", "x"), ("fidelity", "reference"), ("score", "bank"), ("prompts", "pair")):
+    for key, other in (
+        ("weights_checksum", "x"),
+        ("calibration", "x"),
+        ("fidelity", "reference"),
+        ("score", "bank"),
+        ("prompts", "pair"),
+    ):
         assert digest != settings_digest({**settings, key: other}, FOUR)
     assert digest != settings_digest(settings, AbnormalityList.from_names(FOUR.names[:3]))
 
