@@ -33,7 +33,7 @@ def main(scan, folder):
     volume = slicer.util.loadVolume(scan)
     volume.SetName("CTChest")
     host = module_host.Host()
-    host.window.resize(500, 1010)
+    host.window.resize(500, 1200)
     host.ui.scoreButton.click()
     host.pump(lambda: host.ui.progressBar.value > 450, 300)
     host.picture(folder / "slicer-scoring.png")
@@ -60,7 +60,45 @@ def main(scan, folder):
     host.pump(lambda: host.ui.doctorTextEdit.plainText)
     host.picture(folder / "slicer-setup.png")
     report_check(host, volume).save(str(folder / "slicer-report-check.png"))
+    similar_cases(host, volume, Path(scan), folder)
     host.close()
+
+
+def similar_cases(host, volume, scan, folder):
+    """The section "Similar cases" beside the scan and the case of an index that is most like it."""
+    others = [str(path) for path in sorted(scan.parent.glob("*.nrrd")) if "label" not in path.name]
+    index, done = str(Path(PRIVATE.name) / "index"), []
+    session = host.logic.activeSession()
+    session.start("index", done.append, lambda *why: done.append(why), lambda *_: None, inputs=others, index=index)
+    host.pump(lambda: done, 300)
+    ui = host.ui
+    for section in (ui.resultsCollapsibleButton, ui.setupCollapsibleButton, ui.logCollapsibleButton):
+        section.collapsed = True
+    ui.reportCollapsibleButton.collapsed, ui.similarCollapsibleButton.collapsed = True, False
+    host.window.resize(500, 766)
+    ui.indexLineEdit.text = index
+    ui.similarScanButton.click()
+    host.pump(lambda: "best" in ui.similarLabel.text, 300)
+    ui.similarTable.selectRow(0)
+    ui.indexLineEdit.text = "/data/chest-ct-index"  # a path that says more than that of a temporary folder
+    ui.similarTable.cellDoubleClicked.emit(0, 0)
+    other = slicer.util.getNode(ui.similarTable.item(0, 1).text())
+    slicer.app.processEvents()
+    panel, side, gap = host.window.grab(), 380, 6
+    picture = qt.QPixmap(panel.width() + 3 * (side + gap), 2 * side + gap)
+    picture.fill(qt.QColor(35, 35, 35))
+    painter = qt.QPainter()
+    painter.begin(picture)
+    painter.drawPixmap(0, 0, panel)
+    for row, shown in enumerate((volume, other)):
+        colours = ((236, 82, 70), (110, 176, 75), (237, 213, 76))
+        for column, ((array, heat, spacing), colour) in enumerate(zip(planes(shown, None), colours, strict=True)):
+            x, y = panel.width() + gap + column * (side + gap), row * (side + gap)
+            painter.fillRect(x, y, side, side, qt.QColor(0, 0, 0))
+            draw(painter, array, heat, spacing, x, y, side, side)
+            painter.fillRect(x, y, side, 5, qt.QColor(*colour).lighter(100 + 40 * row))
+    painter.end()
+    picture.save(str(folder / "slicer-similar.png"))
 
 
 def report_check(host, volume):
