@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SIZE_LIMIT = 200_000_000  # bytes; an embedding of the released model has 3 kB, so about 60,000 of them
+_HEADER_BYTES = 128  # of an .npy file
 
 
 def cache_folder() -> Path:
@@ -26,10 +27,10 @@ def cache_folder() -> Path:
     if named := os.environ.get("BRGSA_CACHE"):
         return Path(named)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "brgsa" / "cache"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "brgsa" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "brgsa"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "brgsa"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brgsa"
 
 
 class EmbeddingCache:
@@ -55,14 +56,15 @@ class EmbeddingCache:
         path = self._path(key)
         try:
             vector = np.load(path, allow_pickle=False)
-            os.utime(path)
-            return vector
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, ValueError, EOFError):
+        except (ValueError, EOFError):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
+        with contextlib.suppress(OSError):  # another user's file in a shared cache
+            os.utime(path)
+        return vector
 
     def put(self, key: str, vector: np.ndarray) -> None:
         """Store a vector under `key`."""
@@ -72,7 +74,10 @@ class EmbeddingCache:
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.save(file, np.asarray(vector, np.float32), allow_pickle=False)
-            self._size = self._files_size() if self._size is None else self._size + path.stat().st_size
+            if self._size is None:
+                self._size = sum(size for _, size, _ in self._files())
+            else:
+                self._size += _HEADER_BYTES + np.size(vector) * 4
             if self._size > self.size_limit:
                 self._shrink()
         except (BrgSAError, OSError) as error:
@@ -83,28 +88,32 @@ class EmbeddingCache:
     def clear(self) -> int:
         """Remove every stored vector; return how many there were."""
         files = self._files()
-        for path in files:
+        for _, _, path in files:
             path.unlink(missing_ok=True)
         self._size = 0
         return len(files)
 
     def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self.folder / name[:2] / f"{name}.npy"
 
-    def _files(self) -> list[Path]:
-        return [path for path in self.folder.glob("*/*.npy") if not path.name.startswith(".")]
-
-    def _files_size(self) -> int:
-        return sum(path.stat().st_size for path in self._files())
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Time of last use, bytes and path of every file, the oldest first."""
+        files = []
+        for path in self.folder.glob("*/*.npy"):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
+                if not path.name.startswith("."):
+                    stat = path.stat()
+                    files.append((stat.st_mtime, stat.st_size, path))
+        return sorted(files)
 
     def _shrink(self) -> None:
         """Remove the oldest files until a tenth of the limit is free again."""
-        files = sorted(self._files(), key=lambda path: path.stat().st_mtime)
-        size = sum(path.stat().st_size for path in files)
-        for path in files:
+        files = self._files()
+        size = sum(size for _, size, _ in files)
+        for _, file_size, path in files:
             if size <= 0.9 * self.size_limit:
                 break
-            size -= path.stat().st_size
+            size -= file_size
             path.unlink(missing_ok=True)
         self._size = size
