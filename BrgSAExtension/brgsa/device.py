@@ -1,6 +1,7 @@
 """The processor that a model runs on, the precision it computes in, and what to say when its memory runs out."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
@@ -23,7 +24,7 @@ def choose_device(name: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and not number.isdigit()):
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", name):
         raise UsageError(f"unknown device {name!r}. Choose one of {', '.join(DEVICES)}.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise SetupError("this machine has no CUDA device that torch can use. Use --device cpu, see `brgsa doctor`.")
@@ -67,7 +68,7 @@ def out_of_memory(device: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _memory_error(device) from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        if any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory")):
             raise _memory_error(device) from error
         raise
 
