@@ -162,7 +162,8 @@ def config_of(state: Mapping[str, torch.Tensor], path: str | Path = "checkpoint"
         }
     except (KeyError, IndexError, AttributeError) as error:
         raise SetupError(f"{path} has no tensor for {error}. It is no BrgSA checkpoint.") from error
-    return BrgSAConfig(**{**sizes, **known})
+    text = sizes["text"] | known.get("text", {})
+    return BrgSAConfig(**{**sizes, **known, "text": text})
 
 
 def state_of(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint") -> Mapping[str, torch.Tensor]:
@@ -174,7 +175,7 @@ def state_of(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint") -> 
 
 
 def _layers(named: Mapping, pattern: str) -> int:
-    return 1 + max(int(match[1]) for name in named if name and (match := re.match(pattern, name)))
+    return 1 + max((int(match[1]) for name in named if name and (match := re.match(pattern, name))), default=-1)
 
 
 class Placeholder:

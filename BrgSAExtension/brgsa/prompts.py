@@ -85,7 +85,7 @@ class PromptTokenizer:
         from tokenizers import BertWordPieceTokenizer
 
         self.max_length = max_length
-        ids = _read_vocabulary(Path(vocabulary))
+        ids = read_vocabulary(Path(vocabulary))
         self.pad_id, self.unknown_id, self._first_id, self._last_id = (
             ids[token] for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
         )
@@ -150,7 +150,12 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _read_vocabulary(path: Path) -> dict[str, int]:
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Read the word pieces of a `vocab.txt` and their ids.
+
+    Raises:
+        SetupError: the file is missing, unreadable or not one of BERT.
+    """
     try:
         # Only "\n" ends a line: some vocabularies hold pieces that other line breaks would split.
         lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")

@@ -9,15 +9,17 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brgsa.cache import cache_folder
-from brgsa.errors import BrgSAError, SetupError, first_line
+from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, first_line
 from brgsa.files import atomic_folder, atomic_path, write_json
 from brgsa.preprocess import PreprocessingPlan
+from brgsa.prompts import read_vocabulary
 
 if TYPE_CHECKING:
     from brgsa.model import BrgSAModel
@@ -92,18 +94,23 @@ class Weights:
 
         Raises:
             SetupError: the tensors do not fit the configuration.
+            OutOfMemoryError: they do not fit into memory.
         """
         import transformers
 
+        from brgsa.device import out_of_memory
         from brgsa.model import BrgSAModel
 
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity(transformers.logging.CRITICAL)
         transformers.logging.disable_progress_bar()
         try:
-            model, report = BrgSAModel.from_pretrained(
-                self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            with out_of_memory("cpu"):
+                model, report = BrgSAModel.from_pretrained(
+                    self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+        except OutOfMemoryError:
+            raise
         except Exception as error:
             # safetensors, JSON and shape errors all come out of here with long texts
             raise SetupError(f"{self.folder}: the model cannot be read ({first_line(error)}). {_REPAIR}") from error
@@ -270,7 +277,7 @@ def import_released(
     config = convert.config_of(state, checkpoint, **known)
     on_stage("mapping its tensors")
     tensors = convert.convert_state(state, config, checkpoint)
-    pieces = len(vocabulary.read_text(encoding="utf-8").splitlines())
+    pieces = 1 + max(read_vocabulary(vocabulary).values())
     rows = len(tensors["text.bert.embeddings.word_embeddings.weight"])
     if pieces > rows:
         raise SetupError(
@@ -292,12 +299,21 @@ def export_bundle(name_or_folder: str | os.PathLike, bundle: str | os.PathLike) 
     # Tensors hardly compress, so they are stored.
     with (
         atomic_path(bundle) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,
     ):
         for path in sorted(weights.folder.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 archive.write(path, path.name)
     return Path(bundle)
+
+
+def is_bundle(path: str | os.PathLike) -> bool:
+    """Whether a file looks like one made by `export_bundle`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return CHECKSUMS in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def import_bundle(bundle: str | os.PathLike, folder: str | os.PathLike) -> Path:
@@ -314,7 +330,7 @@ def import_bundle(bundle: str | os.PathLike, folder: str | os.PathLike) -> Path:
                 archive.extract(entry, temporary)
             if problems := verify(temporary, fresh=True):
                 raise SetupError(f"{bundle}: {problems[0]}. Copy the bundle again.")
-    except (zipfile.BadZipFile, FileNotFoundError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # RuntimeError: encrypted, odd compression
         raise SetupError(f"cannot read {bundle} ({first_line(error)}). Give a file made by export-bundle.") from error
     return Path(folder)
 
@@ -358,7 +374,7 @@ def locate(name_or_folder: str) -> tuple[str, Path]:
         if row.folder is None:
             raise SetupError(f"weights {row.name!r} are not shipped with brgsa. {row.how_to_get}")
         return row.name, row.folder
-    folder = Path(name_or_folder).expanduser()
+    folder = Path(os.path.expanduser(name_or_folder))  # noqa: PTH111 (Path's raises where there is no such user)
     if not folder.is_dir():
         names = ", ".join(known)
         raise SetupError(

@@ -193,10 +193,30 @@ def test_a_file_without_a_model_is_refused(tmp_path):
 
 
 def test_a_vocabulary_of_another_model_is_refused(released_state, tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(f"w{n}" for n in range(200)))
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *map(str, range(196))]))
     torch.save({"state_dict": released_state}, tmp_path / "best.ckpt")
     with pytest.raises(SetupError, match="200 word pieces"):
         weights.import_released(tmp_path / "best.ckpt", tmp_path, tmp_path / "out", **TINY)
+
+
+def test_a_piece_that_is_a_line_break_of_another_kind_is_one_piece(released_state, text_folder, tmp_path):
+    words = (text_folder / "vocab.txt").read_text().removesuffix("\n").split("\n")
+    words[-1] = "\u2028"
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    shutil.copy(text_folder / "config.json", tmp_path)
+    torch.save({"state_dict": released_state}, tmp_path / "best.ckpt")
+    assert weights.import_released(tmp_path / "best.ckpt", tmp_path, tmp_path / "out", **TINY)
+
+
+def test_a_text_configuration_adds_to_the_sizes_of_the_tensors(released_state):
+    config = convert.config_of(released_state, **(TINY | {"text": {"num_attention_heads": 4}}))
+    assert config.text["num_attention_heads"] == 4 and config.text["vocab_size"] == 85
+
+
+def test_a_checkpoint_without_blocks_is_refused(released_state):
+    state = {name: tensor for name, tensor in released_state.items() if ".blocks." not in name}
+    with pytest.raises(SetupError, match="no BrgSA checkpoint"):
+        convert.config_of(state)
 
 
 def test_a_saved_folder_opens_and_verifies(folder):
@@ -263,6 +283,24 @@ def test_a_damaged_or_hostile_bundle_leaves_nothing(folder, tmp_path):
         weights.import_bundle(tmp_path / "cut.zip", tmp_path / "again")
     assert not (tmp_path / "again").exists() and not (tmp_path / "evil.txt").exists()
     assert not list(tmp_path.glob(".again*"))
+
+
+@pytest.mark.parametrize(("offset", "value"), [(0, 0), (8, 1), (10, 99)])
+def test_a_bundle_with_a_bad_entry_is_refused_in_one_line(folder, tmp_path, offset, value):
+    """A central directory that is no more one, an encrypted entry, an unknown compression."""
+    data = bytearray(weights.export_bundle(folder, tmp_path / "bundle.zip").read_bytes())
+    data[data.rfind(b"PK\1\2") + offset] = value
+    if offset == 8:
+        data[data.rfind(b"PK\3\4") + 6] = value  # the entry's own header says so too
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises(SetupError, match=r"cannot read .*bad\.zip"):
+        weights.import_bundle(tmp_path / "bad.zip", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_files_from_before_1980_are_bundled_too(folder, tmp_path):
+    os.utime(folder / "README.md", (0, 0))
+    assert weights.export_bundle(folder, tmp_path / "bundle.zip").exists()
 
 
 def test_unknown_weights_and_weights_that_are_not_shipped_say_what_to_do():

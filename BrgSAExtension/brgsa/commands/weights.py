@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-import zipfile
+from pathlib import Path
 
 
 def add_parser(subparsers) -> None:
@@ -64,13 +64,18 @@ def verify_weights(arguments: argparse.Namespace) -> None:
 
 def import_weights(arguments: argparse.Namespace) -> None:
     """Make a weights folder."""
-    from brgsa.errors import UsageError
-    from brgsa.weights import import_bundle, import_released
+    from brgsa.errors import SetupError, UsageError
+    from brgsa.weights import import_bundle, import_released, is_bundle
 
-    if zipfile.is_zipfile(arguments.file) and "SHA256SUMS" in zipfile.ZipFile(arguments.file).namelist():
+    if not Path(arguments.file).is_file():
+        raise SetupError(f"{arguments.file}: there is no such file; check the spelling.")
+    if is_bundle(arguments.file):
         folder = import_bundle(arguments.file, arguments.out)
     elif not arguments.text:
-        raise UsageError("a released checkpoint needs --text DIR, the folder of its text encoder with vocab.txt.")
+        raise UsageError(
+            f"{arguments.file} is no weights bundle. A released checkpoint needs --text DIR, the folder of its text "
+            "encoder with vocab.txt; a bundle that is damaged must be copied again."
+        )
     else:
         folder = import_released(
             arguments.file, arguments.text, arguments.out, on_stage=lambda stage: print(f"{stage} ...", file=sys.stderr)
