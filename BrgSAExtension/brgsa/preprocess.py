@@ -305,7 +305,7 @@ def rescale_reference(voxels: np.ndarray, slope: float, intercept: float) -> np.
     """Apply a rescale slope and intercept as the released preprocessing does: in the pixel type of the image.
 
     For integers the slope is cut to a whole number (0.5 becomes 0) and results wrap around; for floating point this is
-    the usual formula. Formula: docs/method.md c.1 step 3.
+    the usual formula. Formula: docs/method.md c.1 step 1.
     """
     pixel_type = voxels.dtype.type
     if voxels.dtype.kind in "iu":
