@@ -35,8 +35,16 @@ def check(host, text=REPORT):
     host.pump(lambda: is_idle(host))
 
 
+@pytest.fixture(autouse=True)
+def private_temporary_folder(monkeypatch, tmp_path):
+    """Keep apart from other programs what the panel writes for its processes."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(folder))
+
+
 def temporary():
-    return [path for path in Path(slicer.app.temporaryPath).glob("brgsa-*") if path.is_dir()]
+    return list(Path(slicer.app.temporaryPath).iterdir())
 
 
 @pytest.fixture
