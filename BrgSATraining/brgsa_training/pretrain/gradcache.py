@@ -7,23 +7,26 @@ is the gradient of the whole batch.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import get_device_states, set_device_states
 
 from brgsa.model import BrgSAModel, Embeddings
 from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.loss import LossTerms, LossWeights, loss_terms
+from brgsa_training.pretrain.state import random_state, set_random_state
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # volume (B, 1, X, Y, Z), word pieces (B, T), attention mask (B, T)
 
 
 def model_inputs(batch: Batch, pairs: PairDataset, device: torch.device) -> Inputs:
     """Bring a batch of `pairs` to the device and its voxels to the model's range."""
-    voxels, ids, mask = (part.to(device, non_blocking=True) for part in (batch.voxels, batch.ids, batch.mask))
+    # Elsewhere than on CUDA such a copy may still read the loader's buffer when that is filled again.
+    early = device.type == "cuda"
+    voxels, ids, mask = (part.to(device, non_blocking=early) for part in (batch.voxels, batch.ids, batch.mask))
     return to_model_input(voxels, pairs.volumes.plan, pairs.slope, pairs.intercept), ids, mask
 
 
@@ -81,7 +84,7 @@ def _cached(encoder, inputs: Inputs, weights: LossWeights, world: World, chunk: 
     embedded, states = [], []
     with torch.no_grad():
         for part in chunks:
-            states.append(RandomState(part[0]))
+            states.append(random_state(part[0].device))
             embedded.append(inner(*part))
     image = torch.cat([part.image for part in embedded]).requires_grad_()
     text = torch.cat([part.text for part in embedded]).requires_grad_()
@@ -93,7 +96,7 @@ def _cached(encoder, inputs: Inputs, weights: LossWeights, world: World, chunk: 
     starts = range(0, len(image), chunk)
     for at, part, state in zip(starts, chunks, states, strict=True):
         last = part is chunks[-1]
-        with nullcontext() if last else without_exchange(), state.repeated():
+        with nullcontext() if last else without_exchange(), repeated(state, part[0].device):
             again = encoder(*part)
             carried = (again.image * image.grad[at : at + chunk]).sum() + (
                 again.text * text.grad[at : at + chunk]
@@ -103,20 +106,12 @@ def _cached(encoder, inputs: Inputs, weights: LossWeights, world: World, chunk: 
     return total.detach(), terms
 
 
-class RandomState:
-    """The state of torch's random generators on the CPU and on the device of `tensor`."""
-
-    def __init__(self, tensor: Tensor):
-        self.cpu = torch.get_rng_state()
-        self.devices, self.states = get_device_states(tensor)
-
-    @contextmanager
-    def repeated(self) -> Iterator[None]:
-        """Run a block from this state; afterwards the generators are as they were before it."""
-        with self._kept():
-            torch.set_rng_state(self.cpu)
-            set_device_states(self.devices, self.states)
-            yield
-
-    def _kept(self) -> AbstractContextManager:
-        return torch.random.fork_rng(devices=self.devices)
+@contextmanager
+def repeated(state: dict[str, Any], device: torch.device) -> Iterator[None]:
+    """Run a block from a `random_state` of `device`; afterwards the generators are as they were before it."""
+    before = random_state(device)
+    set_random_state(state, device)
+    try:
+        yield
+    finally:
+        set_random_state(before, device)

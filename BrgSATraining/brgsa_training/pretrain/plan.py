@@ -2,8 +2,9 @@
 
 import torch
 
-from brgsa.device import choose_precision, has_bf16
+from brgsa.device import choose_device, has_bf16
 from brgsa.model import BrgSAModel
+from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.pretrain.build import model_config
 from brgsa_training.pretrain.flops import step_flops
 from brgsa_training.pretrain.material import Material
@@ -16,23 +17,23 @@ def describe(recipe: Recipe, material: Material, processes: int = 1) -> list[str
 
     Args:
         processes: that will share the run.
+
+    Raises:
+        UsageError, InputError: the batch does not fit the studies or the processes.
     """
     training, train = recipe.training, material.train
     config = model_config(recipe, material.tokenizer.size)
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in BrgSAModel(config).parameters())
-    per_epoch = len(train) // training.batch_size
+    per_epoch = StudyBatches(len(train), training.batch_size, world=processes).per_epoch
     steps = training.steps or training.epochs * per_epoch
     share = training.batch_size // processes
     held = min(share, training.chunk or share)
-    gpu = training.device.startswith("cuda") or (training.device == "auto" and torch.cuda.is_available())
-    device = "cuda" if gpu else "cpu"
-    if training.precision == "auto" and gpu and not torch.cuda.is_available():
-        bf16 = True
-    else:
-        bf16 = (
-            choose_precision(training.precision, device) == "bf16" if training.precision != "auto" else has_bf16(device)
-        )
+    device = choose_device("auto") if training.device == "auto" else training.device
+    if training.precision != "auto":
+        bf16 = training.precision == "bf16"
+    else:  # a GPU that this machine lacks is taken for a recent one
+        bf16 = (device.startswith("cuda") and not torch.cuda.is_available()) or has_bf16(device)
     memory = estimate(config, parameters, train.shape, held, 2 if bf16 else 4, training.checkpoint_blocks)
     flops = step_flops(config, train.shape, recipe.model.text_length)
     cases = sum(len(study.cases) for study in train.studies)

@@ -1,5 +1,6 @@
 """The state of a run beside model and optimizer: how far it is, and where its random generators are."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,8 @@ class Progress:
         self.losses.append(loss)
 
     def judged(self, judgement: float, epoch: float) -> bool:
-        """Take note of a validation, and say whether it is the best so far."""
-        better = self.best is None or judgement < self.best
+        """Take note of a validation, and say whether it is the best so far, which one without a number never is."""
+        better = not math.isnan(judgement) and (self.best is None or judgement < self.best)
         if better:
             self.best, self.best_step, self.without_gain = judgement, self.step, 0
         else:
@@ -43,9 +44,13 @@ class Progress:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Where torch's random generators of this process are, on the CPU and on its GPU."""
-    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state()} | cuda
+    """Where torch's random generators of this process are, on the CPU and on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
@@ -53,3 +58,5 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+    elif "mps" in state and device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])

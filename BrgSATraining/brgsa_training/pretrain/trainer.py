@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
-from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError
+from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
 from brgsa.weights import save_weights
@@ -41,7 +41,7 @@ from brgsa_training.pretrain.meter import Meter
 from brgsa_training.pretrain.recipe import Recipe
 from brgsa_training.pretrain.schedule import rate_share
 from brgsa_training.pretrain.state import Progress, random_state, set_random_state
-from brgsa_training.pretrain.validation import validation_loss
+from brgsa_training.pretrain.validation import validation_batches, validation_loss
 
 HISTORY = ("step", "epoch", "train_loss", "validation")
 TERMS = tuple(field.name for field in fields(LossTerms))
@@ -96,6 +96,8 @@ class Trainer:
         self.batches = StudyBatches(
             len(material.train), training.batch_size, training.seed, self.world.rank, self.world.size
         )
+        if material.validation and judge is None:
+            validation_batches(len(material.validation), recipe, self.world)  # an error now, not after an epoch
         self.steps = training.steps or training.epochs * self.batches.per_epoch
         self.validate_every = training.validate_every or self.batches.per_epoch
         self.save_every = training.save_every or self.batches.per_epoch
@@ -178,7 +180,8 @@ class Trainer:
                     raise StoppedError(f"stopped at step {progress.step} of {self.steps}. Go on with --resume auto.")
                 meter.waiting()
 
-    def _one_step(self, batch: Batch) -> tuple[float, LossTerms, float]:
+    def _one_step(self, batch: Batch) -> tuple[float, list[float], float]:
+        """Train on this process's share of a batch; return loss, terms and gradient norm of the whole batch."""
         recipe = self.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.optimizer.lr * rate_share(self.progress.step, self.steps, recipe.schedule)
@@ -187,10 +190,9 @@ class Trainer:
         inputs = model_inputs(batch, self.material.train, self.device)
         total, terms = backward(self.encoder, inputs, recipe.loss, self.world, recipe.training.chunk)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
-        shared = self.world.sum(
-            torch.stack([total, norm / self.world.size, total.new_tensor(float(self.stop_requested))])
-        )
-        loss, norm, stop = (shared / torch.tensor([self.world.size, 1, 1], device=shared.device)).tolist()
+        stop = total.new_tensor(float(self.stop_requested))
+        shared = self.world.mean(torch.cat([torch.stack([total, norm, stop]), terms.stacked()]))
+        loss, norm, stop, *values = shared.tolist()
         if not (abs(loss) < float("inf") and norm < float("inf")):
             cases = [case for names in self.world.objects(batch.cases) for case in names]
             raise BrgSAError(
@@ -200,7 +202,7 @@ class Trainer:
         self.stop_requested = stop > 0
         self.optimizer.step()
         self.progress.stepped(loss)
-        return loss, terms, norm
+        return loss, values, norm
 
     # ----------------------------------------------------------------------------------------------------- validation
 
@@ -243,6 +245,23 @@ class Trainer:
             self.optimizer.load_state_dict(content["optimizer"])
             self.progress = Progress(**{field.name: content[field.name] for field in fields(Progress)})
             set_random_state(content["random"][self.world.rank], self.device)
+            if self.world.first and self.progress.best is not None:
+                self._bring_best(content, self.out / LAST if resume is True else Path(resume))
+
+    def _bring_best(self, content: dict[str, Any], source: Path) -> None:
+        """See to it that the best checkpoint of the run so far is in this run's folder, too."""
+        beside = source.parent / BEST
+        if content["step"] == content["best_step"]:
+            best = content
+        elif beside.exists() and (found := load_checkpoint(beside))["step"] == content["best_step"]:
+            best = found
+        else:
+            raise UsageError(
+                f"the best step of the run, {content['best_step']}, is not in {beside}. Put that file back beside "
+                f"{source.name}, or go on from {BEST}."
+            )
+        if beside.parent.resolve() != self.out.resolve():
+            save_checkpoint(self.out / BEST, best)
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -276,8 +295,8 @@ class Trainer:
         with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.progress.step or None) as writer:
             yield writer
 
-    def _log(self, writer, meter: Meter, loss: float, terms: LossTerms, norm: float) -> None:
-        values = dict(zip(TERMS, terms.stacked().tolist(), strict=True)) | meter.numbers()
+    def _log(self, writer, meter: Meter, loss: float, terms: list[float], norm: float) -> None:
+        values = dict(zip(TERMS, terms, strict=True)) | meter.numbers()
         values |= {"loss": loss, "gradient_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
         for name, value in values.items():
             writer.add_scalar(name, value, self.progress.step)

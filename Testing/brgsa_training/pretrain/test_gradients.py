@@ -8,8 +8,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from brgsa.model import BrgSAConfig, BrgSAModel
 from brgsa_training.pretrain.distributed import world_from_environment
-from brgsa_training.pretrain.gradcache import PairEncoder, RandomState, backward
+from brgsa_training.pretrain.gradcache import PairEncoder, backward, repeated
 from brgsa_training.pretrain.loss import LossWeights, loss_terms
+from brgsa_training.pretrain.state import random_state
 
 PAIRS = 64
 CLIP = LossWeights(reconstruction=0, bank_contrastive=0)
@@ -93,10 +94,10 @@ def test_dropout_is_the_same_in_both_runs_of_a_chunk():
 
 def test_repeating_random_state_leaves_the_generator_where_it_was():
     torch.manual_seed(0)
-    state = RandomState(torch.zeros(1))
+    state = random_state(torch.device("cpu"))
     first = torch.rand(3)
     here = torch.get_rng_state()
-    with state.repeated():
+    with repeated(state, torch.device("cpu")):
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), here)
 

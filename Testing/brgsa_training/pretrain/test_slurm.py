@@ -16,6 +16,18 @@ SRUN = '#!/bin/bash\nshift  # --kill-on-bad-exit\nexec "$@"\n'
 SCONTROL = '#!/bin/bash\nif [ "$1" = show ]; then echo localhost; else echo "$@" >> "$SCONTROL_LOG"; fi\n'
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
+def test_processes_have_nearly_two_minutes_to_save(tmp_path):
+    """Slurm's signal comes 120 s before the end; torchrun by itself would wait for 30 s."""
+    for name, text in (("srun", '#!/bin/bash\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT"\n'), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    names = {"SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": "7"}
+    environment = os.environ | names | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=True)
+    assert 60 < int(job.stdout) < 120
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
 def test_a_job_whose_time_is_up_saves_and_is_requeued(small_run, tmp_path, free_port):

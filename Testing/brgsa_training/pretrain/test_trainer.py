@@ -18,7 +18,7 @@ from brgsa_training.cli import main
 from brgsa_training.lock import locked
 from brgsa_training.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from brgsa_training.pretrain.material import material, open_material, set_aside
-from brgsa_training.pretrain.trainer import StoppedError, Trainer
+from brgsa_training.pretrain.trainer import TERMS, StoppedError, Trainer
 
 
 def trainer(run, *options, **more):
@@ -145,6 +145,47 @@ def test_training_stops_when_validation_no_longer_improves_and_stays_stopped(sma
     assert again.steps == 20
 
 
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_a_run_that_goes_on_in_another_folder_takes_its_best_checkpoint_along(small_run, name):
+    judgements = iter([2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    trainer(small_run, judge=lambda model: next(judgements)).run(until=10)
+    other = small_run.elsewhere("other")
+    result = trainer(other, judge=lambda model: next(judgements)).run(resume=small_run.out / name)
+    assert (result.steps, result.best_step, result.judgement) == (20, 5, 2.0)
+    best = load_checkpoint(small_run.out / "best.pt")["model"]
+    assert all(
+        torch.equal(tensor, best[key]) for key, tensor in open_weights(result.weights).load_model().state_dict().items()
+    )
+
+
+def test_a_best_checkpoint_that_is_gone_is_missed_before_training(small_run):
+    judgements = iter([2.0, 3.0])
+    trainer(small_run, judge=lambda model: next(judgements)).run(until=10)
+    (small_run.out / "best.pt").unlink()
+    with pytest.raises(UsageError, match=r"the best step of the run, 5, is not in .*best\.pt"):
+        trainer(small_run).run(resume=True)
+
+
+def test_a_validation_without_a_number_is_never_the_best(small_run):
+    judgements = iter([float("nan"), 3.0, float("nan"), 4.0])
+    result = trainer(small_run, judge=lambda model: next(judgements)).run()
+    assert (result.best_step, result.judgement) == (10, 3.0)
+
+
+def test_validation_needs_no_double_precision(small_run):
+    """Which Apple's GPUs do not have."""
+    run = trainer(small_run)
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            made = function(*arguments, **(keywords or {}))
+            assert not (isinstance(made, torch.Tensor) and made.dtype == torch.float64), function
+            return made
+
+    with Watch():
+        run.run(until=5)
+
+
 def test_a_finished_run_is_not_run_again(small_run):
     trainer(small_run).run()
     before = (small_run.out / "last.pt").stat().st_mtime_ns
@@ -198,9 +239,18 @@ def test_tensorboard_files_are_written(small_run):
     assert [event.step for event in events.Scalars("loss")] == list(range(2, 21, 2))
 
 
+def curves(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.out / "tensorboard"))
+    events.Reload()
+    return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
 @pytest.mark.slow
 def test_two_processes_train_the_model_of_one(small_run, free_port):
-    options = ("--training.epochs", "2", "--training.save_every", "5")
+    options = ("--training.epochs", "2", "--training.save_every", "5", "--training.tensorboard", "true")
+    options += ("--training.log_every", "1")
     trainer(small_run, *options).run()
     two = small_run.elsewhere("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
@@ -209,6 +259,9 @@ def test_two_processes_train_the_model_of_one(small_run, free_port):
     ours, theirs = (load_checkpoint(run.out / "last.pt") for run in (two, small_run))
     assert (ours["world"], ours["step"]) == (2, 10) and len(ours["random"]) == 2
     np.testing.assert_allclose(ours["history"][0][2:], theirs["history"][0][2:], rtol=1e-4)
+    for name, values in curves(small_run).items():
+        if name in (*TERMS, "loss"):
+            np.testing.assert_allclose(curves(two)[name][:3], values[:3], rtol=1e-4, err_msg=name)
     with pytest.raises(UsageError, match=r"was written by 2 process.*this run has 1"):
         trainer(two, *options).run(resume=True)
 
@@ -353,6 +406,20 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(small_run, capsys):
     assert "20 of 4 pairs on 1 process(es); 5 per epoch" in out
     assert "8 x 8 x 8 voxels of 48 x 48 x 48 mm" in out and "memory" in out
     assert not small_run.out.exists()
+
+
+def test_a_dry_run_refuses_what_training_would_refuse(small_run, capsys):
+    code, line = fails(capsys, small_run, "--training.batch_size", "400", "--dry-run")
+    assert code == 3 and "21 studies do not fill a batch of 400" in line
+
+
+def test_too_few_studies_to_validate_on_are_refused_before_training(small_run, capsys):
+    captions = json.loads(small_run.captions.read_text())
+    captions["valid"] = dict(list(captions["valid"].items())[:1])
+    small_run.captions.write_text(json.dumps(captions))
+    code, line = fails(capsys, small_run)
+    assert code == 2 and "1 studies are too few to validate on" in line
+    assert not (small_run.out / "history.csv").exists() and not (small_run.out / "last.pt").exists()
 
 
 def test_patients_are_set_aside_whole(small_run):
