@@ -290,10 +290,11 @@ def _content(body: bytes, usage: list[int]) -> str:
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """The server's own words, without what they may quote of the report."""
+    """The server's own words, at most 200 characters, without longer quotations, which may be of the report."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        return " ".join(str(json.loads(error.response.content)["error"]["message"]).split())[:200]
-    return first_line(error)
+        message = " ".join(str(json.loads(error.response.content)["error"]["message"]).split())
+        return re.sub(r"(?<!\w)(['\"`]).{40,}?(?:\1(?!\w)|$)", "'...'", message)[:200]
+    return f"error {error.status_code}"
 
 
 def _retry_after(headers: Any) -> float | None:

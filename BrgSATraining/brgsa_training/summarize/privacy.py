@@ -50,8 +50,8 @@ _IDENTIFIERS = {
 }
 
 
-def find_identifier(text: str) -> tuple[str, str] | None:
-    """Return the kind and the line of the first obvious identifier in a text, or None.
+def find_identifier(text: str) -> tuple[str, int] | None:
+    """Return the kind of an obvious identifier in a text and the place (from 0) where it begins, or None.
 
     The patterns find what is written in a usual way; they are a safety net, not a de-identification.
     """
@@ -62,9 +62,7 @@ def find_identifier(text: str) -> tuple[str, str] | None:
     for kind, pattern in _IDENTIFIERS.items():
         match = pattern.search(text)
         if match:
-            start = max(text.rfind("\n", 0, match.start()) + 1, match.start() - 60)
-            end = min((text.find("\n", match.end()) + 1 or len(text) + 1) - 1, match.end() + 40)
-            return kind, " ".join(text[start:end].split())
+            return kind, match.start()
     return None
 
 
@@ -72,13 +70,13 @@ def require_no_identifier(report_id: str, place: str, text: str) -> None:
     """Stop at a report that holds an obvious identifier.
 
     Raises:
-        InputError: names the row and shows the line.
+        InputError: names the row and the place in its text, not the text, because errors end up in logs.
     """
     found = find_identifier(text)
     if found:
-        kind, line = found
+        kind, start = found
         raise InputError(
-            f"{place} ({report_id}) seems to hold {kind}: {line!r}. "
+            f"{place} ({report_id}) seems to hold {kind}, at character {start + 1} of its text. "
             "De-identify the reports, or add --allow-identifiers if this is none."
         )
 

@@ -142,6 +142,8 @@ def _builder(path: Path, row: Mapping[str, Any], columns: Columns) -> Callable[[
             name = volume["scan"]
         if isinstance(volumes, str):
             volumes = [volumes.strip()] if volumes.strip() else []
+        elif not isinstance(volumes, list | None):
+            raise InputError(f"{path}, {place}: {images!r} is neither a text nor a list.")
         prefix = _SPLIT_OF_ID.match(name)
         group = group or (prefix[1] if prefix else DEFAULT_SPLIT)
         joined = " ".join(part for part in parts if part)

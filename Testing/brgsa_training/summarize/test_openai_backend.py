@@ -219,6 +219,17 @@ def test_the_key_is_not_in_the_ledger(llm, ask, monkeypatch, tmp_path):
         assert b"verysecret" not in path.read_bytes()
 
 
+def test_a_report_that_the_server_quotes_is_not_in_the_reason(llm, ask):
+    def quoting(request):
+        return llm.problem(400, f"This model's input is too long: '{request.report}'. You asked for 9000 tokens.")
+
+    text = "There is a nodule of 7 mm in the right upper lobe, known since the last examination."
+    with llm.Server(quoting) as server:
+        _, answers, _ = ask(server, [Report("quoted", text)])
+    reason = answers["quoted"].error
+    assert "This model's input is too long: '...'. You asked for 9000 tokens." in reason and "nodule" not in reason
+
+
 def test_a_missing_model_stops_at_once(llm, ask):
     missing = llm.problem(404, "The model `m` does not exist")
     with llm.Server(lambda request: missing) as server, pytest.raises(UsageError, match="Check --model m"):

@@ -48,6 +48,7 @@ def test_the_shipped_reports_are_read(real_reports):
         ("a.csv", "", "holds no report"),
         ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', "line 2: not valid JSON"),
         ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2}\n', "line 2: 'text' is missing"),
+        ("a.jsonl", '{"id": 1, "text": "a", "images": 5}\n', "line 1: 'images' is neither a text nor a list"),
         ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
     ],
 )
