@@ -39,7 +39,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
     """Read a CSV table that has at least these columns.
 
     Raises:
-        InputError: no file, no table, no rows, or a column is missing.
+        InputError: no file, no table, no rows, a column is missing, or a row has more or fewer cells than the header.
     """
     path = Path(path)
     try:
@@ -56,4 +56,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
         )
     if not rows:
         raise InputError(f"{path}: has no rows below its first line.")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(f"{path}: row {number} has another number of cells than the first line; repair it.")
     return rows

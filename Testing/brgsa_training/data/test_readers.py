@@ -105,6 +105,8 @@ def test_values_that_are_hu_under_no_reading_are_refused():
         (HEADER + "../../etc_1_a_1.nii.gz,0.7,1,1,0\n", "line 2 has the volume name"),
         (HEADER + "train_1_a_1.nii.gz,wide,1,1,0\n", "line 2 has no numbers"),
         (HEADER + "train_1_a_1.nii.gz,0.7,0,1,0\n", "line 2 has a voxel size"),
+        (HEADER + "train_1_a_1.nii.gz,0.7,1,1,0\ntrain_1_a_2.nii.gz\n", "row 3 has another number of cells"),
+        (HEADER + "train_1_a_1.nii.gz,0.7,0.7,1,1,0\n", "row 2 has another number of cells"),
     ],
 )
 def test_a_metadata_table_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, message):
