@@ -140,6 +140,12 @@ def run(arguments: argparse.Namespace) -> int:
         if scorer.weights.notice:
             print(scorer.weights.notice)
     resumed = f", {result.resumed} were done before" if result.resumed else ""
-    print(f"{result.done} scored{resumed}, {len(result.failures)} failed. Results in {arguments.out}", file=sys.stderr)
+    kinds = {file["kind"] for record in result.scores for file in record.get("files", [])}
+    made = ["heat maps"] * bool(kinds & {"heatmap", "heatmap-dicom"}) + ["reports"] * bool(kinds & {"html", "sr"})
+    beside = f", {' and '.join(made)} in its folder cases" if made else ""
+    print(
+        f"{result.done} scored{resumed}, {len(result.failures)} failed. Results in {arguments.out}{beside}",
+        file=sys.stderr,
+    )
     result.raise_failures()
     return 0

@@ -269,4 +269,6 @@ def provenance_section(scores: ScanScores, plan: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -18,7 +18,7 @@ def png(pixels: np.ndarray) -> bytes:
     differences = np.diff(lines, axis=0, prepend=np.zeros_like(lines[:1]))  # uint8 wraps, as PNG wants it
     filtered = np.insert(differences, 0, _UP, axis=1)
     header = struct.pack(">IIBBBBB", columns, rows, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b"")
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in parts)
 
 
