@@ -17,7 +17,7 @@ _HOMES = {
     "AbnormalityList": "brgsa.abnormalities",
     "CTVolume": "brgsa.ct",
     "Scorer": "brgsa.scoring",
-    "ScanScores": "brgsa.scoring",
+    "ScanScores": "brgsa.scores",
     "check_ct": "brgsa.checks",
     "read_ct": "brgsa.ct",
 }

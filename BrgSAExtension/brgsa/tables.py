@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from brgsa.scoring import ScanScores
+    from brgsa.scores import ScanScores
 
 BAR_LENGTH = 20
 

@@ -8,7 +8,7 @@ from typing import Any
 from brgsa.errors import InputError
 
 SUFFIX = ".json"
-VERSION = 1  # as `brgsa.scoring.SCORES_VERSION`, which is beside torch
+VERSION = 1  # as `brgsa.scores.SCORES_VERSION`, which needs numpy
 _KINDS = {"case": str, "scores": list, "findings": list, "messages": list, "settings": dict}
 
 

@@ -115,7 +115,7 @@ def test_the_refusal_of_an_identifier_names_the_source(material, run, monkeypatc
 
 
 def test_the_version_is_that_of_the_scores_that_are_written_now():
-    from brgsa.scoring import SCORES_VERSION
+    from brgsa.scores import SCORES_VERSION
     from brgsa_training.second_reader.scores_file import VERSION
 
     assert VERSION == SCORES_VERSION
