@@ -143,7 +143,10 @@ def _table(path: Path) -> list[Case]:
     """Read a CSV with a `path` column; `case` and `series` are optional."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            # Spreadsheets write semicolons where the comma is the decimal mark.
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=delimiter)
             columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise unreadable(path, error) from error

@@ -127,6 +127,13 @@ def test_a_table_gives_paths_beside_it_names_and_series(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_as_spreadsheets_of_other_countries_write_it(tmp_path, mark):
+    table = tmp_path / "cases.csv"
+    table.write_bytes(f"path{mark}case\r\nx,1.nii{mark}a\r\n".encode("utf-8-sig"))
+    assert find_cases([table]) == [Case("a", tmp_path / "x,1.nii")]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
