@@ -14,7 +14,14 @@ from brgsa.files import write_csv, write_json
 from brgsa.weights import file_sha256
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
-from brgsa_training.evaluate.calibration import fit_calibration, fitted_on_file, merge, provenance, with_calibration
+from brgsa_training.evaluate.calibration import (
+    fit_calibration,
+    fitted_on,
+    fitted_on_file,
+    merge,
+    provenance,
+    with_calibration,
+)
 from brgsa_training.evaluate.cohort import Cohort, align, join
 from brgsa_training.evaluate.metrics import all_negative
 from brgsa_training.evaluate.reference import reference_table
@@ -33,8 +40,8 @@ from brgsa_training.evaluate.table_files import read_patients, read_row_order
 from brgsa_training.evaluate.tables import Table, read_labels, read_scores
 
 HONEST_NOTE = (
-    "Protocol honest: thresholds and probabilities come from other data, intervals are 95 % percentile intervals over "
-    "resampled patients."
+    "Protocol honest: thresholds and probabilities are not fitted here but come with the scores or from --calibration, "
+    "intervals are 95 % percentile intervals over resampled patients."
 )
 PAPER_NOTE = (
     "Protocol paper, as released with BrgSA: thresholds are fitted on these test labels and intervals resample "
@@ -65,6 +72,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         cohort = with_calibration(cohort, calibration, info.prompts, info.style, info.kind)
         if fitted_on_file(calibration, files[0]):
             cohort = replace(cohort, notes=(*cohort.notes, _OWN_LABELS))
+    elif not np.isnan(cohort.thresholds).all():
+        weights = arguments.weights or (None if arguments.scores or benchmark.name != "phantom" else "phantom")
+        note = _source_of_thresholds(weights, info, files[0])
+        cohort = replace(cohort, notes=(*cohort.notes, note))
     if arguments.one_per_study:
         cohort = cohort.one_per_study()
     other = align(cohort, _read_scores(Path(arguments.compare), benchmark, arguments)) if arguments.compare else None
@@ -293,6 +304,20 @@ def _compare(cohort: Cohort, other: np.ndarray, arguments: argparse.Namespace) -
         "over the abnormalities."
     )
     return ReportTable("difference", caption, columns, rows, mean_row=True)
+
+
+def _source_of_thresholds(weights: str | None, info: ScoreInfo, labels: Path) -> str:
+    """Say what is known of the thresholds that a score table brings along."""
+    folder, checksum = weights_folder(weights) if weights else (None, None)
+    calibration = Calibration.load(folder) if folder and info.checksum in (None, checksum) else None
+    if calibration is None:
+        return (
+            "thresholds are those of the score table, which does not say on what they were fitted; if these were the "
+            "cases evaluated here, what depends on thresholds is optimistic (--weights W has the labels checked)"
+        )
+    if fitted_on_file(calibration, labels):
+        return _OWN_LABELS
+    return f"thresholds are those of the score table, fitted on {fitted_on(calibration)}"
 
 
 def _calibration(folder: str) -> Calibration:

@@ -211,6 +211,8 @@ def _warnings(row: dict, scores: np.ndarray, resampled_auroc: np.ndarray) -> lis
         found.append("all scores are equal: nothing was told apart")
     elif row["auroc_upper"] < 0.5 and positives >= FEW:
         found.append("AUROC is below chance: are the scores turned round?")
+    if row["auroc"] in (0.0, 1.0):
+        found.append("no positive and negative are out of order: the intervals have no width and say nothing")
     undefined = np.isnan(resampled_auroc).mean()
     if undefined > 0:
         found.append(f"{undefined:.1%} of resamples drew only one class and were left out")

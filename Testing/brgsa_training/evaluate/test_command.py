@@ -173,6 +173,16 @@ def test_a_calibration_of_one_set_gives_thresholds_on_another(tables, capsys):
     assert row["sensitivity"] and row["brier"] and row["calibration_error"]
     assert evaluate("--scores", "scores.csv", "--calibration", "weights", "--out", "own") == 0
     assert "fitted on this very label file" in capsys.readouterr().out
+    # As `brgsa score` writes them once the weights are calibrated.
+    long = [[row["case"], name, row[name], 0.5] for row in rows_of("scores.csv") for name in NAMES]
+    write("long.csv", ["case", "abnormality", "score", "threshold"], long)
+    assert evaluate("--scores", "long.csv", "--weights", "weights", "--out", "long") == 0
+    assert "fitted on this very label file" in capsys.readouterr().out
+    options = ("--labels", "other.csv", "--scores", "long.csv", "--weights", "weights", "--out", "long")
+    assert evaluate(*options) == 0
+    assert "those of the score table, fitted on development" in capsys.readouterr().out
+    assert evaluate("--scores", "long.csv", "--out", "long") == 0
+    assert "does not say on what they were fitted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("style", ["single", "pair", "ensemble"])

@@ -55,6 +55,13 @@ def test_point_values_equal_scikit_learn_and_intervals_hold_them():
         assert row[f"{key}_lower"] < row[key] < row[f"{key}_upper"]
 
 
+def test_an_interval_without_width_is_not_left_without_a_word():
+    scores = np.arange(30.0)
+    row = evaluate_honest(make(scores[:, None], (scores[:, None] > 14).astype(float)), iterations=50).rows[0]
+    assert (row["auroc"], row["auroc_lower"], row["auroc_upper"]) == (1, 1, 1)
+    assert "intervals have no width and say nothing" in row["warnings"]
+
+
 def test_a_patient_is_drawn_with_all_its_scans():
     cluster = np.array([0, 0, 1, 2, 2, 2])
     for _, counts in cluster_counts(cluster, 50):
