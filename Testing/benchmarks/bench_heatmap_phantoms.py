@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--severity", type=float, default=1.0)
     options = parser.parse_args()
     scorer = Scorer.from_pretrained(options.weights, device="cpu", precision="fp32", cache=False)
-    names = [name for name in labels() if name]
+    names = list(labels())
     seeds = range(SEEDS_FROM, SEEDS_FROM + options.count)
     notice = scorer.weights.notice or "trained"
     print(f"\n{options.count} phantoms per abnormality, severity {options.severity:g}; {options.weights}: {notice}")
