@@ -9,7 +9,7 @@ import numpy as np
 from brgsa.dicom_header import Image, placed_frames, require_pixels
 from brgsa.dicom_series import SAME_POSITION, choose_series
 from brgsa.errors import InputError
-from brgsa.itk_image import quiet_simpleitk
+from brgsa.itk_image import quiet_simpleitk, sitk_name
 from brgsa.stored import Source, require_three_axes, to_hu
 
 # Slices decoded at a time: bounds the memory that SimpleITK's wider integers take.
@@ -90,7 +90,7 @@ def _read_slices(images: tuple[Image, ...], shape: tuple[int, int, int]) -> np.n
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK]
         reader = sitk.ImageSeriesReader()
-        reader.SetFileNames([str(image.path) for image in block])
+        reader.SetFileNames([sitk_name(image.path) for image in block])
         reader.SetOutputPixelType(sitk.sitkInt32 if whole else sitk.sitkFloat32)
         try:
             read = reader.Execute()
@@ -114,7 +114,7 @@ def _culprit(block: Iterable[Image]) -> Path:
 
 def _read_file(path: Path):
     reader = quiet_simpleitk().ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(sitk_name(path))
     reader.SetImageIO("GDCMImageIO")
     return reader.Execute()
 

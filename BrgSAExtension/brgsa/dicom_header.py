@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.itk_image import quiet_simpleitk
+from brgsa.itk_image import quiet_simpleitk, sitk_name
 from brgsa.stored import file_format, file_size, open_file, require_plausible_size, unreadable
 
 _META_END = 132
@@ -90,7 +90,7 @@ def read_header(path: Path) -> Image | None:
     """Read one file's DICOM header; None when it is not a DICOM image.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: the file cannot be opened, or its name is not UTF-8.
     """
     if not is_dicom(path) or path.stat().st_size == 0:
         return None
@@ -98,7 +98,7 @@ def read_header(path: Path) -> Image | None:
         if not _lengths_fit(content):
             return None
     reader = quiet_simpleitk().ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(sitk_name(path))
     reader.SetImageIO("GDCMImageIO")
     try:
         reader.ReadImageInformation()

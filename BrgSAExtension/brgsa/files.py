@@ -75,10 +75,14 @@ def write_error(path: str | os.PathLike, error: OSError) -> BrgSAError:
 
 
 @contextlib.contextmanager
-def atomic_open(path: str | os.PathLike, mode: str = "w", newline: str | None = None) -> Iterator[IO[Any]]:
-    """Open a file for writing ("w", UTF-8, or "wb") that appears under its name only when it is complete."""
-    encoding = None if "b" in mode else "utf-8"
-    with atomic_path(path) as temporary, temporary.open(mode, encoding=encoding, newline=newline) as file:
+def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing ("w", UTF-8, or "wb") that appears under its name only when it is complete.
+
+    Text is the same on every system: lines end in "\\n". What UTF-8 has no bytes for (names of files in another
+    encoding) is written as "\\udcfc", which JSON reads back.
+    """
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
         yield file
 
 
@@ -91,7 +95,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table as UTF-8 CSV with a header line."""
-    with atomic_open(path, newline="") as file:
+    with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

@@ -42,6 +42,20 @@ def quiet_simpleitk() -> ModuleType:
     return sitk
 
 
+def sitk_name(path: Path) -> str:
+    """The path as SimpleITK takes it.
+
+    Raises:
+        InputError: the name is not UTF-8; SimpleITK would end the process.
+    """
+    name = str(path)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: its name is not UTF-8, so SimpleITK cannot open it; rename it.") from error
+    return name
+
+
 def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     """Read a NRRD ("nrrd") or MetaImage ("metaimage") file: voxels (stored axes, int16 or float32 HU) and their source.
 
@@ -51,7 +65,7 @@ def read_itk_image(path: Path, kind: str) -> tuple[np.ndarray, Source]:
     sitk = quiet_simpleitk()
     fields = _header_fields(path, kind)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(sitk_name(path))
     reader.SetImageIO(_IO[kind])
     quiet = _silent_stderr if kind == "metaimage" else contextlib.nullcontext
     try:
