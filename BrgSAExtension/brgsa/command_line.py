@@ -30,6 +30,9 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if hasattr(sys.stdout, "reconfigure"):
+        # Files and pipes get UTF-8 on every system, as our own files do; a terminal says itself what it can show.
+        sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format=f"{program}: %(message)s")
     try:
         namespace = _parser(program, description, commands, _chosen(commands, arguments)).parse_args(arguments)
@@ -38,8 +41,8 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
         return code
     except BrgSAError as error:
         return _fail(program, str(error), error.exit_code, debug)
-    except ModuleNotFoundError as error:
-        return _fail(program, _missing(error), SetupError.exit_code, debug)
+    except ImportError as error:
+        return _fail(program, _unloadable(error), SetupError.exit_code, debug)
     except KeyboardInterrupt:
         return _fail(program, "cancelled", CANCELLED_EXIT_CODE, debug)
     except MemoryError:
@@ -75,11 +78,15 @@ def _parser(
     return parser
 
 
-def _missing(error: ModuleNotFoundError) -> str:
+def _unloadable(error: ImportError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("brgsa", "brgsa_training"):
         return f"{error.name} is missing from this installation. Install brgsa again."
-    return f"the Python package {package!r} is not installed. `brgsa doctor` says what is missing and how to get it."
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"the Python package {package!r} is not installed. `brgsa doctor` says what is missing and how to get it."
+        )
+    return f"a Python package cannot be loaded ({first_line(error)}). `brgsa doctor` says which; install it again."
 
 
 def _fail(program: str, message: str, exit_code: int, debug: bool) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import brgsa
 from brgsa.cache import cache_folder
+from brgsa.errors import first_line
 
 # import name -> name on the package index
 PACKAGES = {
@@ -49,18 +50,15 @@ def diagnose() -> dict[str, Any]:
         names = " ".join(PACKAGES[name] for name in missing)
         advice.append(f"Install what is missing: python -m pip install {names} (in 3D Slicer: slicer.util.pip_install)")
 
-    free = _free_memory()
-    if free is None:
-        add("free memory", "unknown", "note")
+    what, size = _memory()
+    if size is None:
+        add(what, "unknown", "note")
     else:
-        low = free < MEMORY_FOR_RELEASED_WEIGHTS
+        low = size < MEMORY_FOR_RELEASED_WEIGHTS
         cure = "Full-size weights need about 3.5 GB of free memory; close other programs first." if low else None
-        add("free memory", f"{free / 1e9:.1f} GB", "note" if low else "ok", cure)
-    if "torch" not in missing:
-        _add_devices(add)
-    ready = not missing
-    if not missing:
-        ready = _add_weights(add) and ready
+        add(what, f"{size / 1e9:.1f} GB", "note" if low else "ok", cure)
+    devices = "torch" not in missing and _add_devices(add)
+    ready = not missing and _add_weights(add) and devices
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     writable = os.access(existing, os.W_OK)
@@ -72,16 +70,22 @@ def diagnose() -> dict[str, Any]:
     return {"ready": ready, "rows": rows, "advice": advice}
 
 
-def _add_devices(add) -> None:
-    import torch
+def _add_devices(add) -> bool:
+    """Add what torch can compute on; say whether torch can be loaded."""
+    try:
+        import torch
 
-    from brgsa.device import choose_device, choose_precision
-
+        from brgsa.device import choose_device, choose_precision
+    except (ImportError, OSError) as error:
+        cure = "Install torch again: python -m pip install --force-reinstall torch (in 3D Slicer: extension PyTorch)"
+        add("torch", f"cannot be loaded: {first_line(error)}", "missing", cure)
+        return False
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory / 1e9
         add(f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GB")
     device = choose_device("auto")
     add("device in use", f"{device} in {choose_precision('auto', device)}, {torch.get_num_threads()} threads")
+    return True
 
 
 def _add_weights(add) -> bool:
@@ -109,15 +113,15 @@ def _version(package: str) -> str:
         return "version unknown"
 
 
-def _free_memory() -> int | None:
-    """Bytes that programs can still take, or None where the system does not say."""
+def _memory() -> tuple[str, int | None]:
+    """The bytes that programs can still take; all there are, or None, where the system does not say."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                return "free memory", int(line.split()[1]) * 1024
     except OSError:
         pass
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return "memory", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return None
+        return "memory", None

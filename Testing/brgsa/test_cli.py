@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,32 @@ def bare_python(*arguments):
     )
 
 
+@pytest.mark.parametrize("error", ["ImportError('DLL load failed')", "OSError('libtorch.so: not found')"])
+def test_doctor_says_that_torch_is_broken(tmp_path, error):
+    (tmp_path / "torch.py").write_text(f"raise {error}")
+    done = brgsa("doctor", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 4 and "cannot be loaded" in done.stdout and "Install torch again" in done.stdout
+
+
+def test_a_package_that_cannot_be_loaded_is_a_matter_of_setup(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('DLL load failed')")
+    (tmp_path / "a.nii.gz").touch()
+    done = brgsa("embed", tmp_path / "a.nii.gz", "--out", tmp_path / "out", PYTHONPATH=str(tmp_path))
+    assert_one_line_error(done, 4, "DLL load failed", "brgsa doctor")
+
+
+def test_check_gives_every_scan_the_same_keys(torso_path, tmp_path, in_process):
+    (tmp_path / "empty.nii.gz").touch()
+    done = in_process("check", "--json", torso_path, tmp_path / "empty.nii.gz")
+    good, bad = json.loads(done.stdout)["cases"]
+    assert done.returncode == 6 and good.keys() == bad.keys() and bad["findings"][0]["code"] == "unreadable"
+
+
+def test_embed_looks_at_its_inputs_before_it_loads_weights(tmp_path, in_process):
+    done = in_process("embed", tmp_path / "none.nii.gz", "--out", tmp_path / "out", "--weights", "nonesuch")
+    assert_one_line_error(done, 3, "none.nii.gz")
+
+
 def test_doctor_says_how_to_install_what_is_missing():
     done = bare_python("doctor")
     assert done.returncode == 4 and "pip install numpy torch transformers" in done.stdout
@@ -164,6 +191,8 @@ def test_bad_scans_give_one_line_and_code_3(tmp_path, in_process, name):
         (["--abnormalities", "ct-rate-81"], 2, "ct-rate-81"),
         (["--abnormalities", ";"], 2, ""),
         (["--device", "tpu"], 2, "tpu"),
+        (["--device", "auto:1"], 2, "auto:1"),
+        (["--weights", "~nobody-of-this-name/w"], 4, "~nobody-of-this-name/w"),
         (["--precision", "fp8"], 2, "fp8"),
         (["--weights", "nonesuch"], 4, "nonesuch"),
         (["--weights", "brgsa"], 4, "weights import"),
@@ -188,6 +217,65 @@ def test_paths_with_spaces_and_other_letters_work(torso_path, tmp_path):
     done = brgsa("score", folder, "--out", folder / "Ergebnis ü")
     assert done.returncode == 0, done.stderr
     assert (folder / "Ergebnis ü" / "scores.csv").exists()
+
+
+def test_names_that_are_not_utf8_are_scored_and_listed(torso_path, tmp_path):
+    """As old archives on Linux have them: a name in Latin-1."""
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    try:
+        shutil.copy(torso_path, os.fsencode(folder) + b"/M\xfcller.nii.gz")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    for _ in range(2):
+        done = brgsa("score", folder, "--out", out, "--abnormalities", "Lung nodule;")
+        assert done.returncode == 0, done.stderr
+    assert "1 were done before" in done.stderr
+    assert r"M\udcfcller.nii.gz" in (out / "scores.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "mha", "dcm"])
+def test_names_that_simpleitk_cannot_take_are_refused_in_one_line(tmp_path, ending, save_dicom):
+    """SimpleITK ends the process for such a name."""
+    import SimpleITK
+
+    plain = tmp_path / f"plain.{ending}"
+    if ending == "dcm":
+        save_dicom(plain, np.zeros((4, 4), np.int16))
+    else:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((4, 4, 4), np.int16)), str(plain))
+    name = os.fsencode(tmp_path) + b"/M\xfcller." + ending.encode()
+    try:
+        plain.rename(os.fsdecode(name))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert_one_line_error(brgsa("check", os.fsdecode(name)), 3, "not UTF-8", "rename")
+
+
+def test_output_into_a_file_is_utf8_whatever_the_locale(torso_path, tmp_path):
+    shutil.copy(torso_path, tmp_path / "胸部.nii.gz")
+    command = [sys.executable, "-m", "brgsa", "check", str(tmp_path / "胸部.nii.gz")]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert done.returncode == 0 and "胸部" in done.stdout.decode("utf-8"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo terminals")
+def test_a_terminal_shows_what_it_cannot_encode_as_an_escape(tmp_path):
+    terminal, stdout = os.openpty()
+    command = [sys.executable, "-m", "brgsa", "abnormalities", "convert", "Größe x;", str(tmp_path / "Größe.json")]
+    done = subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    os.close(stdout)
+    assert done.returncode == 0 and rb"Gr\xf6\xdfe.json" in os.read(terminal, 10_000), done.stderr
+    os.close(terminal)
+
+
+def test_weights_that_are_no_file_or_no_bundle_are_named(tmp_path, in_process):
+    options = ("--out", tmp_path / "w")
+    assert_one_line_error(in_process("weights", "import", tmp_path / "none.zip", *options), 4, "none.zip")
+    (tmp_path / "cut.zip").write_bytes(b"PK\3\4 and no more")
+    assert_one_line_error(in_process("weights", "import", tmp_path / "cut.zip", *options), 2, "cut.zip", "--text")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

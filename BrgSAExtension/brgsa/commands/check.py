@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     reports, unread = [], 0
     for case in tqdm(cases_of(arguments), unit="scan", disable=None):
         report = {"case": case.name, "path": str(case.path), "axes": None, "shape": None, "spacing": None}
+        report["messages"] = []
         try:
             volume = read_ct(case.path, case.series)
             findings = check_ct(volume)
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         for report in reports:
             spacing = "x".join(f"{size:g}" for size in report["spacing"] or ())
             lines = [f"{row['severity']} {row['code']}: {row['message']}" for row in report["findings"]] or ["ok"]
-            lines += [f"note: {message}" for message in report.get("messages", ())]
+            lines += [f"note: {message}" for message in report["messages"]]
             first = [report["case"], report["axes"] or "", spacing]
             rows += [[*(first if n == 0 else ("", "", "")), line] for n, line in enumerate(lines)]
         print(text_table(["case", "axes", "spacing mm", "findings"], rows))

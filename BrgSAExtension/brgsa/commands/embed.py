@@ -22,9 +22,10 @@ def add_parser(subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Embed and write."""
+    cases = cases_of(arguments)
     from brgsa.batch import embed_cases
 
-    result = embed_cases(scorer_of(arguments), cases_of(arguments), arguments.out)
+    result = embed_cases(scorer_of(arguments), cases, arguments.out)
     print(
         f"{result.done} embedded, {result.resumed} were done before, {len(result.failures)} failed. "
         f"Results in {arguments.out}",
