@@ -237,6 +237,8 @@ class Trainer:
         if self.world.first:
             parts = {"random": states, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
             save_checkpoint(self.out / name, self._identity | vars(self.progress) | parts)
+        # A process that stopped now would end with an error, and the launcher kill the one that is still writing.
+        self.world.objects(None)
 
     def _find_state(self, resume: bool | str | os.PathLike) -> None:
         content = find_state(self.out, resume, **self._identity)

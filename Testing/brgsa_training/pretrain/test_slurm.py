@@ -17,15 +17,22 @@ SCONTROL = '#!/bin/bash\nif [ "$1" = show ]; then echo localhost; else echo "$@"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
-def test_processes_have_nearly_two_minutes_to_save(tmp_path):
+def test_processes_have_all_processors_and_nearly_two_minutes_to_save(tmp_path):
     """Slurm's signal comes 120 s before the end; torchrun by itself would wait for 30 s."""
-    for name, text in (("srun", '#!/bin/bash\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT"\n'), ("scontrol", SCONTROL)):
+    show = '#!/bin/bash\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT $SRUN_CPUS_PER_TASK"\n'
+    for name, text in (("srun", show), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    names = {"SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": "7"}
+    names = {
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_ID": "7",
+        "SLURM_CPUS_PER_TASK": "16",
+    }
     environment = os.environ | names | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     job = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=True)
-    assert 60 < int(job.stdout) < 120
+    seconds, processors = map(int, job.stdout.split())
+    assert 60 < seconds < 120 and processors == 16
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from brgsa.weights import open_weights
 from brgsa_training.cli import main
 from brgsa_training.lock import locked
 from brgsa_training.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.material import material, open_material, set_aside
 from brgsa_training.pretrain.trainer import TERMS, StoppedError, Trainer
 
@@ -134,6 +135,22 @@ def test_a_stop_request_saves_and_says_how_to_go_on(small_run):
     with pytest.raises(StoppedError, match=r"stopped at step 1 of 20\. Go on with --resume auto"):
         run.run()
     assert load_checkpoint(small_run.out / "last.pt")["step"] == 1
+
+
+def test_no_process_goes_on_before_the_checkpoint_is_written(small_run):
+    """Else one that has stopped ends first, and its launcher kills the one that is still writing."""
+    seen = []
+
+    class Watched(World):
+        def objects(self, mine):
+            seen.append((small_run.out / "last.pt").exists())
+            return super().objects(mine)
+
+    run = trainer(small_run, world=Watched())
+    run.stop_requested = True
+    with pytest.raises(StoppedError):
+        run.run()
+    assert seen == [False, True]
 
 
 def test_training_stops_when_validation_no_longer_improves_and_stays_stopped(small_run):
