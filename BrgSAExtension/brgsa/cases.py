@@ -1,8 +1,10 @@
 """Finding the scans to work on: files, DICOM folders, folder trees and CSV tables become a list of cases."""
 
+import contextlib
 import csv
 import os
 import re
+import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -32,10 +34,14 @@ class Case:
 
         It stands for names, sizes and times of change: nothing is read.
         """
+        found = []
         try:
-            files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-            found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
-        except OSError:
+            for file in sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]:
+                with contextlib.suppress(FileNotFoundError):  # a broken link
+                    status = file.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((file.name, status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):
             return None
         return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16] if found else None
 
