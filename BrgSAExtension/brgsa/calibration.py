@@ -9,7 +9,7 @@ which a scan counts as positive and a monotone map from the score to a probabili
      "abnormalities": {
         "Cardiomegaly": {"prompt": "There is Cardiomegaly", "style": "single", "score": "final", "threshold": 0.12,
                          "platt": {"a": 9.1, "b": -2.3}, "n": 1500, "positives": 160}},
-     "provenance": {"set": "...", "created": "...", ...}}
+     "provenance": {"fits": [{"set": "...", "date": "...", "abnormalities": ["Cardiomegaly"], ...}], ...}}
 
 `prompt` is the text, or the list of texts, that was scored; an entry of style "pair" has the texts whose score was
 subtracted in `negative_prompt`, and applies to nothing without them. Instead of `platt` an entry may hold
@@ -107,6 +107,12 @@ class Calibration:
     def digest(self) -> str:
         """A short text that differs when thresholds or probabilities would."""
         return hashlib.sha256(json.dumps(self.to_json()["abnormalities"], sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def fitted_on(self) -> str:
+        """Names of the sets that it was fitted on."""
+        fits = self.provenance.get("fits", [])
+        return ", ".join(str(fit.get("set")) for fit in fits) or "a set that is not named"
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `calibration.json`."""

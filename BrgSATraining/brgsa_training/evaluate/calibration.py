@@ -98,7 +98,7 @@ def with_calibration(
         values = entry.probability(cohort.scores[:, c])
         if values is not None:
             probabilities[:, c] = values
-    note = f"thresholds and probabilities were fitted on {fitted_on(calibration)}"
+    note = f"thresholds and probabilities were fitted on {calibration.fitted_on}"
     if without:
         note += f"; no calibration for {', '.join(without)}"
     return replace(cohort, thresholds=thresholds, probabilities=probabilities, notes=(*cohort.notes, note))
@@ -133,9 +133,3 @@ def fitted_on_file(calibration: Calibration, path: Path) -> bool:
     """Say whether the calibration was fitted on this file."""
     known = {checksum for fit in calibration.provenance.get("fits", []) for checksum in fit.get("files", [])}
     return file_sha256(path) in known
-
-
-def fitted_on(calibration: Calibration) -> str:
-    """Return the names of the sets that a calibration was fitted on."""
-    names = [str(fit.get("set")) for fit in calibration.provenance.get("fits", [])]
-    return ", ".join(names) or "a set that is not named"

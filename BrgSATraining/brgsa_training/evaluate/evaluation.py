@@ -16,7 +16,6 @@ from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import (
     fit_calibration,
-    fitted_on,
     fitted_on_file,
     merge,
     provenance,
@@ -317,7 +316,7 @@ def _source_of_thresholds(weights: str | None, info: ScoreInfo, labels: Path) ->
         )
     if fitted_on_file(calibration, labels):
         return _OWN_LABELS
-    return f"thresholds are those of the score table, fitted on {fitted_on(calibration)}"
+    return f"thresholds are those of the score table, fitted on {calibration.fitted_on}"
 
 
 def _calibration(folder: str) -> Calibration:

@@ -147,7 +147,7 @@ def check_report(
     scored = with_named(abnormalities, findings, vocabulary)
     record = scorer.score_embedding(embedding, scored, prompts=prompts, kind=kind).to_dict()
     calibration = scorer.calibration
-    fitted_on = str(calibration.provenance.get("set", "unnamed")) if calibration else None
+    fitted_on = calibration.fitted_on if calibration else None
     return compare(record, findings, vocabulary, abnormalities, backend=backend, calibration_set=fitted_on)
 
 

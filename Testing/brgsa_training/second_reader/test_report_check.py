@@ -170,7 +170,7 @@ def calibrated(tmp_path, scorer, phantoms):
         }
         for name, threshold in zip(names.names, thresholds, strict=True)
     }
-    content = {"version": 1, "abnormalities": entries, "provenance": {"set": "ward seven"}}
+    content = {"version": 1, "abnormalities": entries, "provenance": {"fits": [{"set": "ward seven"}]}}
     (folder / "calibration.json").write_text(json.dumps(content), encoding="utf-8")
     return folder, names.names, scores, thresholds
 
