@@ -27,6 +27,7 @@ from brgsa_training.phantom.study import CEILING, VARIANTS, Run, read_scores
 
 GROUPS = ("head", "medium", "rare")
 RESAMPLES = 1000
+COLOURS = ("#1f5fa8", "#58a4d8", "#c2570c", "#e8a060", "#6e7781")
 # What the bank and the summaries do, each with and without the other.
 EFFECTS = (
     ("the bank, with summaries", "brgsa", "no bank"),
@@ -187,34 +188,32 @@ def _range(values: Sequence[float], form: str = ".3f") -> str:
 
 
 def _picture(results: Results) -> Figure:
+    """Left: AUROC by group, mean with interval and one dot per seed. Right: the gap, before and after the bank."""
     rows, names = prevalences(), (*VARIANTS, CEILING)
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    colours = dict(zip(names, ("#1f5fa8", "#7fb0e0", "#c2570c", "#f0b080", "#8b949e"), strict=True))
-    for g, group in enumerate(("all", *GROUPS)):
-        columns = [at for at, row in enumerate(rows) if group in ("all", row.group)]
-        for n, name in enumerate(names):
-            x = g + (n - 2) * 0.16
-            mean = results.mean(name, columns)
+    for n, name in enumerate(names):
+        for g, group in enumerate(("all", *GROUPS)):
+            columns = [at for at, row in enumerate(rows) if group in ("all", row.group)]
+            x, mean = g + (n - 2) * 0.16, results.mean(name, columns)
             low, high = percentile_interval(mean[1:])
-            label = name if g == 0 else None
-            left.bar(x, mean[0] - 0.4, 0.15, bottom=0.4, color=colours[name], label=label)
-            left.plot([x, x], [low, high], color="#222222", lw=1)
+            left.plot([x, x], [low, high], color=COLOURS[n], lw=5, alpha=0.35, solid_capstyle="butt")
+            left.plot(x, mean[0], "_", color=COLOURS[n], ms=12, mew=2.5, label=name if g == 0 else None)
             each = results.by_seed(name, columns)
             left.plot([x] * len(each), each, ".", color="#222222", ms=3)
     left.axhline(0.5, color="#222222", lw=0.8, ls="--")
-    left.set(ylim=(0.4, 1.02), ylabel="AUROC", title="Zero-shot AUROC by group (dashed: chance)")
+    left.set(ylabel="AUROC", title="Zero-shot AUROC: mean, 95 % interval, seeds (dashed: chance)")
     left.set_xticks(range(4), ("all", *GROUPS))
-    left.legend(fontsize=8, ncols=3, loc="lower center")
+    figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     ticks = []
-    for name in VARIANTS:
-        for state in (BEFORE, AFTER):
+    for n, name in enumerate(VARIANTS):
+        for state, word in ((BEFORE, "before"), (AFTER, "after")):
             gaps = [g["centroid_distance"] for s in results.facts[name] for g in s["gaps"] if g["state"] == state]
             if gaps:
-                right.bar(len(ticks), np.mean(gaps), 0.8, color=colours[name], alpha=1 if state == BEFORE else 0.55)
+                right.bar(len(ticks), np.mean(gaps), 0.8, color=COLOURS[n], alpha=1 if state == BEFORE else 0.5)
                 right.plot([len(ticks)] * len(gaps), gaps, ".", color="#222222", ms=3)
-                ticks.append(f"{name}\n{'before' if state == BEFORE else 'after'}")
+                ticks.append("\n".join([*name.split(), word]))
     right.set_xticks(range(len(ticks)), ticks, fontsize=7)
     right.set(ylabel="distance of centroids", title="Modality gap, before and after the bank")
     for axis in (left, right):
