@@ -32,7 +32,8 @@ say about a real scan has no meaning. Not a medical device.
 
 ## Zero-shot AUROC on {test} fresh phantoms
 
-Score `final`, prompt "There is X", seeds from {test_from}; no choice was made on them. Intervals: DeLong, each abnormality alone.
+Score `final`, prompt "There is X", seeds from {test_from}, on which no choice was made. Intervals: DeLong, each
+abnormality alone.
 
 **{summary}**
 
