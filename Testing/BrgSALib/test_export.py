@@ -142,6 +142,8 @@ def test_page_and_structured_report_of_a_real_worker(phantom, host, answers, dat
         image.SeriesInstanceUID, image.StudyInstanceUID, image.Modality = "1.2.3", "1.2", "CT"
         image.PatientName, image.PatientID, image.InstanceNumber = "Doe^Jane", "42", number + 1
         image.Rows = image.Columns = 8
+        image.PixelSpacing, image.SliceThickness, image.FrameOfReferenceUID = [2.0, 2.0], 3.0, "1.2.4"
+        image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 3 * number]
         image.save_as(path, enforce_file_format=True)
     database.claim(phantom)
     phantom.SetName("Chest <1>")

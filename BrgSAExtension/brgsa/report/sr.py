@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import brgsa
 from brgsa.abnormalities import Abnormality
-from brgsa.errors import SetupError
+from brgsa.errors import InputError, SetupError
 from brgsa.files import atomic_path
 from brgsa.report.dicom_source import (
     LONGEST_MEANING,
@@ -59,7 +59,13 @@ def write_sr(
         headers = (
             series_headers(images, "DICOM SR") if isinstance(images, Source) else file_headers(images, on_progress)
         )
-        document = structured_report(scores, abnormalities, headers)
+        try:
+            document = structured_report(scores, abnormalities, headers)
+        except AttributeError as error:
+            if not any(error.obj is header for header in headers):
+                raise
+            where = getattr(error.obj, "filename", "the DICOM series")
+            raise InputError(f"{where}: has no {error.name}, which a DICOM SR needs. Export it once more.") from error
     with atomic_path(path) as temporary:
         document.save_as(temporary)
 

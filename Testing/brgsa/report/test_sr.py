@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,17 @@ def test_a_scan_that_is_not_dicom_is_refused_in_one_line(scored, rows, tmp_path)
     with pytest.raises(InputError, match="needs a DICOM series"):
         write_sr(tmp_path / "report.dcm", scored.scores, rows, scored.scan.volume.source)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_series_whose_header_lacks_what_the_standard_asks_for_is_refused_in_one_line(
+    scored, rows, save_series, tmp_path
+):
+    pydicom = pytest.importorskip("pydicom")
+    files = sorted(Path(save_series(tmp_path / "series", range(0, 9, 3))).iterdir())
+    for file in files:
+        image = pydicom.dcmread(file)
+        del image.PixelSpacing
+        image.save_as(file)
+    with pytest.raises(InputError, match="has no PixelSpacing, which a DICOM SR needs"):
+        write_sr(tmp_path / "report.dcm", replace(scored.scores, scores=ROWS), rows, files)
+    assert not (tmp_path / "report.dcm").exists()
