@@ -1,7 +1,7 @@
 """Demonstration weights: make phantoms, train a small model on what their reports say, measure it on fresh phantoms.
 
 Training sees volumes and sentences only. True labels serve to choose the checkpoint (validation phantoms) and to
-measure the result (test phantoms, looked at once).
+measure the result (test phantoms, which decide nothing).
 
 OUT/first-stage, OUT/run    checkpoints and losses     OUT/weights    the weights folder with its card
 OUT/auroc.csv    the table
@@ -24,7 +24,7 @@ from brgsa.weights import open_weights, save_weights
 from brgsa_training.phantom.curriculum import train_in_stages
 from brgsa_training.phantom.demonstration_card import demonstration_card
 from brgsa_training.phantom.prevalence import labels
-from brgsa_training.phantom.training_set import SEEDS_FROM, PhantomRecipe, phantom_set, write_vocabulary
+from brgsa_training.phantom.training_set import PhantomRecipe, phantom_set, write_vocabulary
 from brgsa_training.phantom.zero_shot import auroc_summary, auroc_table, aurocs, phantom_scores
 
 
@@ -75,7 +75,7 @@ def train_demonstration(recipe: PhantomRecipe, out: Path, workers: int = 1) -> D
     parameters = sum(parameter.numel() for parameter in model.parameters())
     seconds = made - started, trained - made
     machine = f"{os.cpu_count()} processor cores ({torch.get_num_threads()} for the training)"
-    card = demonstration_card(recipe, result, scores, test.labels, parameters, seconds, machine, SEEDS_FROM)
+    card = demonstration_card(recipe, result, scores, test.labels, parameters, seconds, machine)
     shutil.rmtree(result.weights)  # the same with a card that knows less
     folder = save_weights(out / "weights", model, vocabulary, train.volumes.plan, card, recipe.weights.licence)
     return Demonstration(folder, scores, test.labels)

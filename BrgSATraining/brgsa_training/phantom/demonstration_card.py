@@ -56,18 +56,17 @@ def demonstration_card(
     parameters: int,
     seconds: Sequence[float],
     machine: str,
-    seeds_from: Sequence[int],
 ) -> str:
     """Markdown of the card.
 
     Args:
-        recipe: a `DemonstrationRecipe`.
+        recipe: a `PhantomRecipe`.
         scores, labels: of the test phantoms, (N, abnormalities).
         seconds: for the phantoms, and for the training.
         machine: what it ran on, in words.
-        seeds_from: first seed of the training, validation and test phantoms.
     """
     plan = recipe.phantoms
+    train_seeds, _, test_seeds = plan.seeds()
     kept = {name: value for name, value in flat(recipe.to_dict()).items() if not name.startswith(HIDDEN)}
     kept |= {name: value for name, value in flat(recipe.to_dict()).items() if "sentences" in name}
     return CARD.format(
@@ -78,8 +77,8 @@ def demonstration_card(
         train=plan.train,
         validation=plan.validation,
         test=len(labels),
-        train_from=seeds_from[0],
-        test_from=seeds_from[2],
+        train_from=train_seeds.start,
+        test_from=test_seeds.start,
         long_steps=plan.long_steps,
         long_sentences=plan.long_sentences,
         best_step=result.best_step,

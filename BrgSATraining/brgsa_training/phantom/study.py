@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from brgsa.errors import InputError, UsageError
+from brgsa.errors import InputError, OutOfMemoryError, UsageError
 from brgsa.files import atomic_open, write_json
 from brgsa.model import BrgSAModel
 from brgsa.prompts import PromptTokenizer
@@ -55,6 +56,8 @@ NO_SUMMARIES = {"phantoms.captions": "report"}
 VARIANTS = {"brgsa": {}, "no bank": NO_BANK, "no summaries": NO_SUMMARIES, "neither": NO_BANK | NO_SUMMARIES}
 CEILING = "labels"
 SETS = ("train", "validation", "test")
+Sets = tuple[PhantomSet, PhantomSet, PhantomSet]  # to train on, to choose the checkpoint, to measure
+Measured = tuple[dict[str, np.ndarray], dict[str, Any]]
 _steps_done: Any = None  # of all runs together; set in every worker process
 
 
@@ -117,6 +120,7 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
 
     Raises:
         UsageError: the folder holds something else, or a study with other options, or another study is at work in it.
+        OutOfMemoryError: a training was killed.
     """
     with locked(out, "making a study"):
         _claim(options, out)
@@ -141,6 +145,11 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
                     for job in [job for job in waiting if job.done()]:
                         job.result()
                         waiting.remove(job)
+            except BrokenProcessPool as error:
+                raise OutOfMemoryError(
+                    "a training was killed, most likely for lack of memory. "
+                    f"Run again with --jobs {max(1, jobs // 2)}; finished trainings are kept."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -150,6 +159,25 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
 def voxels_path(out: Path, name: str) -> Path:
     """File of the voxels of a set of phantoms."""
     return out / "phantoms" / f"{name}.npy"
+
+
+class _Progress:
+    """Adds the steps of one run to the bar of all runs: at every validation, and what is left when the run is done."""
+
+    def __init__(self, recipe: PhantomRecipe):
+        self.left, self.part = recipe.phantoms.long_steps + recipe.training.steps, recipe.training.validate_every
+
+    def validated(self, _: float) -> None:
+        self._add(min(self.part, self.left))
+
+    def done(self) -> None:
+        self._add(self.left)
+
+    def _add(self, steps: int) -> None:
+        self.left -= steps
+        if _steps_done is not None:
+            with _steps_done.get_lock():
+                _steps_done.value += steps
 
 
 def train_and_measure(run: Run, options: Options, out: Path) -> None:
@@ -162,43 +190,30 @@ def train_and_measure(run: Run, options: Options, out: Path) -> None:
         contextlib.redirect_stdout(log),
     ):
         recipe = options.variant(run.name, run.seed)
-        train, validation, test = (
+        sets = tuple(
             phantom_set(seeds, recipe.phantoms, voxels=voxels_path(out, name))
             for name, seeds in zip(SETS, recipe.phantoms.seeds(), strict=True)
         )
         vocabulary = run.folder / "vocab.txt"
-        write_vocabulary(vocabulary, train.studies)
+        write_vocabulary(vocabulary, sets[0].studies)
         recipe.data.vocabulary = str(vocabulary)
         measured, progress = _supervised if run.name == CEILING else _with_words, _Progress(recipe)
-        scores, facts = measured(run, recipe, train, validation, test, progress)
+        scores, facts = measured(run, recipe, sets, progress)
         progress.done()
         with atomic_open(run.folder / "scores.npz", "wb") as file:
             np.savez(file, **scores)
     write_json(run.result, {"name": run.name, "seed": run.seed, "seconds": time.perf_counter() - started, **facts})
 
 
-def _supervised(
-    run: Run,
-    recipe: PhantomRecipe,
-    train: PhantomSet,
-    validation: PhantomSet,
-    test: PhantomSet,
-    progress: "_Progress",
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _supervised(run: Run, recipe: PhantomRecipe, sets: Sets, progress: _Progress) -> Measured:
     """Logits of the test phantoms, which stand in the place of `direct` scores."""
-    logits, macro = supervised_scores(recipe, train, validation, test, on_validation=progress.validated)
+    logits, macro = supervised_scores(recipe, *sets, on_validation=progress.validated)
     return {"direct": logits}, {"validation_auroc": macro}
 
 
-def _with_words(
-    run: Run,
-    recipe: PhantomRecipe,
-    train: PhantomSet,
-    validation: PhantomSet,
-    test: PhantomSet,
-    progress: "_Progress",
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _with_words(run: Run, recipe: PhantomRecipe, sets: Sets, progress: _Progress) -> Measured:
     """Scores of the test phantoms by kind, and what else there is to say of the run."""
+    train, validation, test = sets
     has_bank = recipe.loss.bank_contrastive > 0 or recipe.loss.reconstruction > 0
     kind = "final" if has_bank else "direct"
     tokenizer = PromptTokenizer(recipe.data.vocabulary, recipe.model.text_length)
@@ -238,32 +253,13 @@ def captions(phantoms: PhantomSet, recipe: PhantomRecipe) -> list[str]:
 def _alignment(model: BrgSAModel, image: torch.Tensor, text: torch.Tensor, has_bank: bool) -> dict[str, Any]:
     """The gap between test phantoms and their captions, and the use of the bank."""
     patients = tuple(str(number) for number in range(len(image)))
-    gaps = [measure_gap(image.numpy(), text.numpy(), patients, BEFORE)]
+    gaps = [measure_gap(image.cpu().numpy(), text.cpu().numpy(), patients, BEFORE)]
     usage = {}
     if has_bank:
-        gaps.append(measure_gap(model.bank(image).numpy(), model.bank(text).numpy(), patients, AFTER))
+        gaps.append(measure_gap(model.bank(image).cpu().numpy(), model.bank(text).cpu().numpy(), patients, AFTER))
         for modality, embeddings in (("image", image), ("text", text)):
-            usage[modality] = vars(bank_usage(model.bank.weights(embeddings).double().numpy()))
+            usage[modality] = vars(bank_usage(model.bank.weights(embeddings).double().cpu().numpy()))
     return {"gaps": gaps, "bank": usage}
-
-
-class _Progress:
-    """Adds the steps of one run to the bar of all runs: at every validation, and what is left when the run is done."""
-
-    def __init__(self, recipe: PhantomRecipe):
-        self.left, self.part = recipe.phantoms.long_steps + recipe.training.steps, recipe.training.validate_every
-
-    def validated(self, _: float) -> None:
-        self._add(min(self.part, self.left))
-
-    def done(self) -> None:
-        self._add(self.left)
-
-    def _add(self, steps: int) -> None:
-        self.left -= steps
-        if _steps_done is not None:
-            with _steps_done.get_lock():
-                _steps_done.value += steps
 
 
 def _start_worker(threads: int, done: Any) -> None:

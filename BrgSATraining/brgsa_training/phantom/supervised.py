@@ -1,5 +1,6 @@
 """The ceiling of a study: the image encoder of a recipe trained with the true labels instead of words."""
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from brgsa.device import choose_device
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import to_model_input
 from brgsa_training.data.sampler import StudyBatches
@@ -35,13 +37,14 @@ def supervised_scores(
     Returns:
         Logits of the test phantoms, (N, abnormalities), and the macro AUROC of validation.
     """
-    training = recipe.training
+    training, device = recipe.training, choose_device(recipe.training.device)
     steps = recipe.phantoms.long_steps + training.steps
     pairs = material(recipe, train.volumes, train.studies)
     torch.manual_seed(training.seed)
     model = new_model(recipe, pairs)
     classifier = nn.Linear(recipe.model.embedding_size, train.labels.shape[1])
-    encoder = nn.ModuleList([model.vision, model.vision_projection, classifier])
+    encoder = nn.ModuleList([model.vision, model.vision_projection, classifier]).to(device)
+    model.to(device)
     optimizer = new_optimizer(encoder, recipe.optimizer)
     rows = {
         case: torch.from_numpy(labels).float() for case, labels in zip(train.volumes.cases, train.labels, strict=True)
@@ -49,18 +52,20 @@ def supervised_scores(
 
     def scores(phantoms: PhantomSet) -> np.ndarray:
         with torch.inference_mode():
-            return classifier(image_embeddings(model, phantoms.volumes)).numpy()
+            return classifier(image_embeddings(model, phantoms.volumes)).cpu().numpy()
 
-    best, chosen = -1.0, None
+    best, chosen = -1.0, encoder.state_dict()
     batches = StudyBatches(len(pairs.train), training.batch_size, training.seed)
     loader = iter(BatchLoader(pairs.train, batches))
     for step in tqdm(range(1, steps + 1), desc="labels", unit="step", disable=None):
         batch = next(loader)
         for group in optimizer.param_groups:
             group["lr"] = recipe.optimizer.lr * rate_share(step - 1, steps, recipe.schedule)
-        volumes = to_model_input(batch.voxels, train.volumes.plan, train.volumes.slope, train.volumes.intercept)
+        volumes = to_model_input(
+            batch.voxels.to(device), train.volumes.plan, train.volumes.slope, train.volumes.intercept
+        )
         logits = classifier(model.embed_image(volumes))
-        loss = F.binary_cross_entropy_with_logits(logits, torch.stack([rows[case] for case in batch.cases]))
+        loss = F.binary_cross_entropy_with_logits(logits, torch.stack([rows[case] for case in batch.cases]).to(device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), recipe.optimizer.clip)
@@ -69,5 +74,6 @@ def supervised_scores(
             macro = float(np.nanmean(aurocs(scores(validation), validation.labels)))
             on_validation(macro)
             if macro > best:
-                best, chosen = macro, scores(test)
-    return chosen, best
+                best, chosen = macro, copy.deepcopy(encoder.state_dict())
+    encoder.load_state_dict(chosen)
+    return scores(test), best

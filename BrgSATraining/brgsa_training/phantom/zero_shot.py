@@ -23,23 +23,24 @@ def prompts() -> list[str]:
 
 @torch.inference_mode()
 def image_embeddings(model: BrgSAModel, volumes: Volumes, batch_size: int = 50) -> Tensor:
-    """Embeddings v of every volume, (N, E), in order of the cases; the model is left in the mode it was in."""
+    """Embeddings v of every volume, (N, E), in order of the cases, where the model is; its mode stays as it was."""
     training, cases, rows = model.training, list(volumes.cases), []
     model.eval()
     for at in tqdm(range(0, len(cases), batch_size), desc="score", unit="batch", leave=False):
         voxels = torch.from_numpy(np.stack([volumes.volume(case) for case in cases[at : at + batch_size]]))[:, None]
-        rows.append(model.embed_image(to_model_input(voxels, volumes.plan, volumes.slope, volumes.intercept)))
+        voxels = to_model_input(voxels.to(model.device), volumes.plan, volumes.slope, volumes.intercept)
+        rows.append(model.embed_image(voxels))
     model.train(training)
     return torch.cat(rows)
 
 
 @torch.inference_mode()
 def text_embeddings(model: BrgSAModel, tokenizer: PromptTokenizer, texts: Sequence[str]) -> Tensor:
-    """Embeddings t of texts, (S, E); the model is left in the mode it was in."""
+    """Embeddings t of texts, (S, E), where the model is; its mode stays as it was."""
     training = model.training
     model.eval()
     ids, mask = tokenizer.encode(texts)
-    text = model.embed_text(torch.from_numpy(ids), torch.from_numpy(mask))
+    text = model.embed_text(torch.from_numpy(ids).to(model.device), torch.from_numpy(mask).to(model.device))
     model.train(training)
     return text
 
@@ -49,8 +50,8 @@ def zero_shot_scores(model: BrgSAModel, image: Tensor, text: Tensor, kind: str =
     """Scores (N, S) float32 of embeddings (N, E) and (S, E); kinds as in `brgsa.scoring`, see docs/method.md a.4."""
     direct = cosines(image, text)
     if kind == "direct":
-        return direct.numpy()
-    return ((direct + cosines(model.bank(image), text)) / 2).numpy()
+        return direct.cpu().numpy()
+    return ((direct + cosines(model.bank(image), text)) / 2).cpu().numpy()
 
 
 def phantom_scores(model: BrgSAModel, tokenizer: PromptTokenizer, volumes: Volumes, kind: str = "final") -> np.ndarray:
