@@ -57,6 +57,17 @@ class Hit:
         """The scan is no longer where it was when it was indexed."""
         return not self.case.path.exists()
 
+    def to_dict(self, rank: int) -> dict[str, Any]:
+        """What JSON answers say of it; `rank` counts from 1."""
+        return {
+            "rank": rank,
+            "case": self.case.name,
+            "path": str(self.case.path),
+            "series": self.case.series,
+            "score": round(self.score, 6),
+            "missing": self.missing,
+        }
+
 
 @dataclass(frozen=True)
 class ScanIndex:

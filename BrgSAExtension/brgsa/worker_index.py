@@ -13,7 +13,7 @@ from brgsa.worker_scan import ScanRequests, cancel_points
 if TYPE_CHECKING:
     import numpy
 
-    from brgsa.similar import Hit, ScanIndex
+    from brgsa.similar import ScanIndex
 
 
 def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
@@ -40,7 +40,7 @@ def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
         hits, weights = similar_to_text(index, scorer, job.text("text"), top), scorer.weights
         notes = scorer.tokenizer.warnings([text])
     return {
-        "hits": [_hit(rank, hit) for rank, hit in enumerate(hits, 1)],
+        "hits": [hit.to_dict(rank) for rank, hit in enumerate(hits, 1)],
         "scans": len(index),
         "left_out": [index.case(row).name for row in own],
         "notice": weights.notice,
@@ -123,14 +123,3 @@ def _require_weights(index: ScanIndex, scorer: Any) -> None:
             f"{scorer.weights.name} ({scorer.weights.checksum[:12]}), and their embeddings cannot be compared. "
             "Choose those weights and score the scan with them, or make another index."
         )
-
-
-def _hit(rank: int, hit: Hit) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "case": hit.case.name,
-        "path": str(hit.case.path),
-        "series": hit.case.series,
-        "score": round(hit.score, 6),
-        "missing": hit.missing,
-    }

@@ -65,17 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             "left_out": own,
             "notice": scorer.weights.notice,
             "notes": notes,
-            "hits": [
-                {
-                    "rank": rank,
-                    "case": hit.case.name,
-                    "path": str(hit.case.path),
-                    "series": hit.case.series,
-                    "score": round(hit.score, 6),
-                    "missing": hit.missing,
-                }
-                for rank, hit in enumerate(hits, 1)
-            ],
+            "hits": [hit.to_dict(rank) for rank, hit in enumerate(hits, 1)],
         }
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0

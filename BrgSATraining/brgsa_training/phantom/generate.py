@@ -11,7 +11,6 @@ OUT/manifest.csv                     case, seed, split, volume, sha256 of the vo
 """
 
 import hashlib
-import json
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -26,10 +25,11 @@ from isal import igzip
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from brgsa.errors import InputError, OutOfMemoryError, UsageError
-from brgsa.files import atomic_open, write_csv, write_error, write_json
+from brgsa.errors import OutOfMemoryError, UsageError
+from brgsa.files import atomic_open, write_csv, write_json
 from brgsa.prompts import clean_sentences
 from brgsa_training.phantom.grid import Grid
+from brgsa_training.phantom.output_folder import claim
 from brgsa_training.phantom.phantom import make_phantom, make_report
 from brgsa_training.phantom.prevalence import labels
 
@@ -95,7 +95,7 @@ def generate(plan: Plan, out: Path, workers: int = 1) -> None:
         OutOfMemoryError: a worker process was killed.
         BrgSAError: the folder cannot be written or the disk is full; what is there stays usable for the next run.
     """
-    _claim(plan, out)
+    claim(out, "plan.json", asdict(plan), "phantoms")
     seeds, splits = plan.seeds(), plan.splits()
     checksums = _write_cases(plan, out, workers)
     cases = [case_name(seed) for seed in seeds]
@@ -147,29 +147,6 @@ def case_name(seed: int) -> str:
 
 def _volume(case: str) -> str:
     return f"volumes/{case}.nii.gz"
-
-
-def _claim(plan: Plan, out: Path) -> None:
-    """Write the plan into an empty folder, or find the same plan there."""
-    path = out / "plan.json"
-    wanted = json.loads(json.dumps(asdict(plan)))
-    try:
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found != wanted:
-                differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
-                raise UsageError(
-                    f"{out} holds phantoms made with other options ({', '.join(differing)}). "
-                    "Choose another folder, or the same options to go on."
-                )
-            return
-        if out.is_dir() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty and holds no phantoms. Choose an empty or a new folder.")
-    except ValueError as error:
-        raise InputError(f"{path} is damaged. Choose another folder, or delete this one and start again.") from error
-    except OSError as error:
-        raise write_error(out, error) from error
-    write_json(path, wanted)
 
 
 def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from brgsa.errors import InputError, OutOfMemoryError, UsageError
+from brgsa.errors import OutOfMemoryError
 from brgsa.files import atomic_open, write_json
 from brgsa.model import BrgSAModel
 from brgsa.prompts import PromptTokenizer
@@ -36,6 +36,7 @@ from brgsa_training.data.captions import draw_sentences
 from brgsa_training.evaluate.modality_gap import AFTER, BEFORE, bank_usage, measure_gap
 from brgsa_training.lock import locked
 from brgsa_training.phantom.curriculum import train_in_stages
+from brgsa_training.phantom.output_folder import claim
 from brgsa_training.phantom.supervised import supervised_scores
 from brgsa_training.phantom.training_set import PhantomRecipe, PhantomSet, phantom_set, save_voxels, write_vocabulary
 from brgsa_training.phantom.zero_shot import (
@@ -123,7 +124,7 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
         OutOfMemoryError: a training was killed.
     """
     with locked(out, "making a study"):
-        _claim(options, out)
+        claim(out, "study.json", dataclasses.asdict(options), "study")
         config = options.variant().phantoms
         for name, seeds in zip(SETS, config.seeds(), strict=True):
             if not voxels_path(out, name).is_file():
@@ -266,28 +267,6 @@ def _start_worker(threads: int, done: Any) -> None:
     global _steps_done
     _steps_done = done
     torch.set_num_threads(threads)
-
-
-def _claim(options: Options, out: Path) -> None:
-    """Write the options into an empty folder, or find the same ones there."""
-    path, wanted = out / "study.json", dataclasses.asdict(options)
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(
-                f"{path} is damaged. Choose another folder, or delete this one and start again."
-            ) from error
-        if found != wanted:
-            differing = [name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name]]
-            raise UsageError(
-                f"{out} holds a study with other options ({', '.join(differing)}). "
-                "Choose another folder, or the same options to go on."
-            )
-        return
-    if any(entry.name != ".lock" for entry in out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no study. Choose an empty or a new folder.")
-    write_json(path, wanted)
 
 
 def read_scores(runs: Sequence[Run]) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-import yaml
 
 from brgsa.errors import UsageError
 from brgsa.prompts import PromptTokenizer, clean
@@ -16,25 +15,14 @@ from brgsa_training.phantom.prevalence import labels
 from brgsa_training.phantom.training_set import PhantomConfig, PhantomRecipe, phantom_studies, phantom_volumes
 from brgsa_training.phantom.vocabulary import word_pieces
 from brgsa_training.phantom.zero_shot import auroc_summary, phantom_scores
-from brgsa_training.pretrain.recipe_file import read_recipe
 
-SMALL = {
-    "phantoms": {"train": 24, "validation": 30, "test": 40, "long_steps": 3},
-    "model": {"patch_size": [16, 16, 16], "position_grid": [4, 3, 4], "vision_width": 24, "vision_depth": 1,
-              "vision_heads": 2, "vision_mlp_size": 48, "embedding_size": 16, "bank_size": 20},
-    "start": {"data_dependent": 16, "principal": 0},
-    "training": {"batch_size": 8, "steps": 4, "validate_every": 2, "save_every": 4},
-}  # fmt: skip
+PHANTOMS = {"train": 24, "validation": 30, "test": 40, "long_steps": 3}
+TRAINING = {"steps": 4, "validate_every": 2, "save_every": 4}
 
 
 @pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory):
-    recipe = read_recipe("phantom")
-    for section, values in SMALL.items():
-        recipe[section] |= values
-    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return path
+def recipe_file(small_recipe):
+    return small_recipe("phantom", PHANTOMS, TRAINING)
 
 
 @pytest.fixture(scope="module")

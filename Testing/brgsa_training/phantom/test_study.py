@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import yaml
 from sklearn.metrics import roc_auc_score
 
 from brgsa.errors import UsageError
@@ -15,21 +14,13 @@ from brgsa_training.phantom.study import CEILING, VARIANTS, Options, Run, captio
 from brgsa_training.phantom.study_report import measure, write_study
 from brgsa_training.phantom.training_set import PhantomConfig, phantom_set, save_voxels
 
-SMALL = {
-    "base": "phantom-study",
-    "phantoms": {"train": 16, "validation": 12, "test": 20, "long_steps": 2},
-    "model": {"patch_size": [16, 16, 16], "position_grid": [4, 3, 4], "vision_width": 24, "vision_depth": 1,
-              "vision_heads": 2, "vision_mlp_size": 48, "embedding_size": 16, "bank_size": 20},
-    "start": {"data_dependent": 16, "principal": 0},
-    "training": {"batch_size": 8, "steps": 3, "validate_every": 2, "save_every": 2},
-}  # fmt: skip
+PHANTOMS = {"train": 16, "validation": 12, "test": 20, "long_steps": 2}
+TRAINING = {"steps": 3, "validate_every": 2, "save_every": 2}
 
 
 @pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
-    return path
+def recipe_file(small_recipe):
+    return small_recipe("phantom-study", PHANTOMS, TRAINING)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,41 @@
+"""A folder that holds what some options made, and is gone on with by the same options only."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from brgsa.errors import InputError, UsageError
+from brgsa.files import write_error, write_json
+
+
+def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> None:
+    """Write options into an empty folder, or find the same ones there.
+
+    Args:
+        file: name of the JSON file that keeps them.
+        content: what the folder holds, in words.
+
+    Raises:
+        UsageError: the folder holds something else, or what other options made.
+        InputError: the file is damaged.
+        BrgSAError: the folder cannot be read or written.
+    """
+    path, wanted = out / file, json.loads(json.dumps(options))
+    try:
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found != wanted:
+                differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+                raise UsageError(
+                    f"{out} holds {content} made with other options ({', '.join(differing)}). "
+                    "Choose another folder, or the same options to go on."
+                )
+            return
+        if out.is_dir() and any(entry.name != ".lock" for entry in out.iterdir()):
+            raise UsageError(f"{out} is not empty and holds no {content}. Choose an empty or a new folder.")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged. Choose another folder, or delete this one and start again.") from error
+    except OSError as error:
+        raise write_error(out, error) from error
+    write_json(path, wanted)
