@@ -60,7 +60,7 @@ def main(scan, folder):
     host.pump(lambda: host.ui.doctorTextEdit.plainText)
     host.picture(folder / "slicer-setup.png")
     report_check(host, volume).save(str(folder / "slicer-report-check.png"))
-    similar_cases(host, volume, Path(scan), folder)
+    similar_cases(host, volume, Path(scan).resolve(), folder)  # the worker has a folder of its own
     host.close()
 
 
