@@ -66,9 +66,11 @@ class SimilarSection:
 
     def refresh(self) -> None:
         """Switch the buttons on and off, and say why."""
-        ui, index = self._ui, bool(self._ui.indexLineEdit.text.strip())
+        ui = self._ui
         busy = any(button.running for button in (self._by_scan, self._by_words, self._update))
-        missing = None if index else _("Choose the folder of an index first.")
+        missing = None if self._index() else _("Choose the folder of an index first.")
+        if missing is None and not Path(self._index()).is_absolute():
+            missing = _("Write the whole path of the index: the worker has a working folder of its own.")
         if busy:
             missing = _("Wait until the other request has ended.")
         problem = missing or scene.volume_problem(self._volume())

@@ -47,11 +47,13 @@ def wait(host, part):
     host.pump(lambda: part in said(host), 120)
 
 
-def test_the_buttons_say_what_is_missing(phantom, host):
+def test_the_buttons_say_what_is_missing(phantom, host, tmp_path):
     assert (
         not host.ui.similarScanButton.enabled and "Choose the folder of an index" in host.ui.similarScanButton.toolTip
     )
-    host.ui.indexLineEdit.text = "/some/index"
+    host.ui.indexLineEdit.text = "some/index"  # the worker would look for it in its own working folder
+    assert not host.ui.updateIndexButton.enabled and "Write the whole path" in host.ui.updateIndexButton.toolTip
+    host.ui.indexLineEdit.text = str(tmp_path / "index")
     assert host.ui.similarScanButton.enabled and host.ui.updateIndexButton.enabled
     assert not host.ui.similarWordsButton.enabled and "Write a phrase" in host.ui.similarWordsButton.toolTip
     host.ui.wordsLineEdit.text = "There is a pleural effusion"
