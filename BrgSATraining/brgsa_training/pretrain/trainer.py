@@ -112,7 +112,8 @@ class Trainer:
         torch.manual_seed(training.seed + 1 + self.world.rank)  # of dropout
 
         self.progress = Progress()
-        self.stop_requested = False
+        self.stop_requested = False  # by a signal, at any moment, perhaps in one process only
+        self._stop_agreed = False  # by all processes in the same step, for they save together
 
     # ------------------------------------------------------------------------------------------------------------ run
 
@@ -172,11 +173,11 @@ class Trainer:
                 ):
                     self._validate(bar, writer)
                     ended |= self._patience_ends()
-                if ended or self.stop_requested or progress.step % self.save_every == 0:
+                if ended or self._stop_agreed or progress.step % self.save_every == 0:
                     self._save(LAST)
                 if ended:
                     break
-                if self.stop_requested:
+                if self._stop_agreed:
                     raise StoppedError(f"stopped at step {progress.step} of {self.steps}. Go on with --resume auto.")
                 meter.waiting()
 
@@ -199,7 +200,7 @@ class Trainer:
                 f"loss {loss:g} and gradient norm {norm:g} at step {self.progress.step + 1} are not finite; its cases: "
                 f"{', '.join(cases)}. Look at them, or lower optimizer.lr; the last checkpoint is whole."
             )
-        self.stop_requested = stop > 0
+        self._stop_agreed = stop > 0
         self.optimizer.step()
         self.progress.stepped(loss)
         return loss, values, norm

@@ -137,6 +137,30 @@ def test_a_stop_request_saves_and_says_how_to_go_on(small_run):
     assert load_checkpoint(small_run.out / "last.pt")["step"] == 1
 
 
+def test_a_stop_request_that_comes_while_the_processes_talk_is_heard_in_the_next_step(small_run):
+    class Interrupted(World):
+        def mean(self, value):
+            shared = super().mean(value)
+            run.stop_requested = True  # as a signal handler does, when the request of this step has been shared
+            return shared
+
+    run = trainer(small_run, world=Interrupted())
+    with pytest.raises(StoppedError, match="stopped at step 2 of 20"):
+        run.run()
+
+
+def test_a_stop_request_that_comes_in_validation_waits_until_all_processes_know_of_it(small_run):
+    """Else one process saves and stops alone, and the others wait for it."""
+
+    def judge(model):
+        run.stop_requested = True
+        return 1.0
+
+    run = trainer(small_run, judge=judge)
+    with pytest.raises(StoppedError, match="stopped at step 6 of 20"):
+        run.run()
+
+
 def test_no_process_goes_on_before_the_checkpoint_is_written(small_run):
     """Else one that has stopped ends first, and its launcher kills the one that is still writing."""
     seen = []
