@@ -71,10 +71,22 @@ class Ledger:
             if version not in (0, VERSION):
                 raise InputError(f"the ledger {path} has version {version}, this program reads {VERSION}.")
             if version == 0:
-                self._database.execute("PRAGMA journal_mode = WAL")
+                self._use_wal(wait_s)
                 self._database.execute(_TABLE)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
             self._database.execute("PRAGMA synchronous = NORMAL")
+
+    def _use_wal(self, wait_s: float) -> None:
+        """Switch to WAL mode; SQLite does not wait for another run that switches just then, so ask until it has."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def __enter__(self) -> "Ledger":
         return self

@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -61,6 +62,20 @@ def test_two_runs_can_write_one_ledger(tmp_path):
     with Ledger(path) as ledger:
         assert sum(1 for _ in ledger.rows()) == 600
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("lock", ["DEFERRED", "IMMEDIATE", "EXCLUSIVE"])
+def test_a_new_ledger_waits_for_a_run_that_makes_it_at_the_same_time(tmp_path, lock):
+    other = sqlite3.connect(tmp_path / "l.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")
+    other.execute(f"BEGIN {lock}")
+    other.execute("SELECT * FROM t").fetchall()
+    release = threading.Timer(0.5, other.execute, ["COMMIT"])
+    release.start()
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.put("a", JOB, Answer("ok", ""))
+        assert ledger.get("a", JOB)
+    release.join()
 
 
 def test_a_locked_ledger_is_named_in_one_line(tmp_path):
