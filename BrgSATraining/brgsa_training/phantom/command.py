@@ -109,7 +109,8 @@ def add_study_parser(subparsers) -> None:
         help="train with and without bank and summaries, and compare",
         description="Re-test the claims of the paper on phantoms: a recipe as it is, without the bank, without "
         "summaries and without both, and the same image encoder trained with labels, each with several seeds on the "
-        "same phantoms. Takes an hour or more; run it again with the same options to go on after an interruption.",
+        "same phantoms. Takes an hour or more; run it again with the same options to go on after an interruption, "
+        "and with more seeds to add them.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or that of this study")
     parser.add_argument("--recipe", default="phantom-study", metavar="NAME", help="a recipe, or a YAML file")

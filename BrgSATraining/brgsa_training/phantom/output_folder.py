@@ -28,7 +28,7 @@ def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> Non
             if found != wanted:
                 differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
                 raise UsageError(
-                    f"{out} holds {content} made with other options ({', '.join(differing)}). "
+                    f"{out} was made with other options ({', '.join(differing)}). "
                     "Choose another folder, or the same options to go on."
                 )
             return

@@ -2,7 +2,7 @@
 
 Every variant of a recipe is trained with several seeds on the same phantoms for the same number of steps. Validation
 phantoms choose the checkpoint; test phantoms serve for nothing else. Run again with the same options to go on after an
-interruption.
+interruption, and with more seeds to add them.
 
 OUT/study.json             the options
 OUT/phantoms/*.npy         voxels of the training, validation and test phantoms
@@ -75,6 +75,10 @@ class Options:
     test: int | None = None
     version: int = VERSION
 
+    def lasting(self) -> dict[str, Any]:
+        """The options that a study keeps; seeds can be added to it, each is a run of its own."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "seeds"}
+
     def variant(self, name: str = "brgsa", seed: int = 0) -> PhantomRecipe:
         """The recipe of a row of the study with these options."""
         changes = {
@@ -124,7 +128,7 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
         OutOfMemoryError: a training was killed.
     """
     with locked(out, "making a study"):
-        claim(out, "study.json", dataclasses.asdict(options), "study")
+        claim(out, "study.json", options.lasting(), "study")
         config = options.variant().phantoms
         for name, seeds in zip(SETS, config.seeds(), strict=True):
             if not voxels_path(out, name).is_file():

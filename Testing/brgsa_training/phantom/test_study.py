@@ -179,21 +179,27 @@ def test_other_options_and_other_folders_are_refused_in_one_line(study, tmp_path
     assert main(["phantom", "study", "--out", str(tmp_path)]) == UsageError.exit_code
     out = tmp_path / "study"
     out.mkdir()
-    (out / "study.json").write_text('{"seeds": 5}', encoding="utf-8")
+    (out / "study.json").write_text('{"test": 5}', encoding="utf-8")
     assert main(["phantom", "study", "--out", str(out)]) == UsageError.exit_code
     assert main(["phantom", "study", "--out", str(out), "--seeds", "0"]) == UsageError.exit_code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
-    assert "no study" in lines[0] and "other options (recipe, seeds" in lines[1] and "--seeds 0" in lines[2]
+    assert "no study" in lines[0] and "other options (recipe, test" in lines[1] and "--seeds 0" in lines[2]
 
 
 @pytest.mark.slow
-def test_the_command_goes_on_where_it_was_cut(recipe_file, tmp_path, capsys):
-    options = ["phantom", "study", "--out", str(tmp_path / "study"), "--recipe", str(recipe_file), "--seeds", "2"]
+def test_the_command_adds_seeds_and_goes_on_where_it_was_cut(recipe_file, tmp_path, capsys):
+    options = ["phantom", "study", "--out", str(tmp_path / "study"), "--recipe", str(recipe_file)]
+    runs = tmp_path / "study" / "runs"
+    assert main([*options, "--seeds", "1", "--jobs", "2"]) == 0
+    one_seed = {path: path.read_bytes() for path in runs.rglob("result.json")}
+    assert len(one_seed) == 5
+    capsys.readouterr()
+    options += ["--seeds", "2"]
     assert main([*options, "--jobs", "2"]) == 0
     first = capsys.readouterr().out
-    results = sorted((tmp_path / "study" / "runs").rglob("result.json"))
-    assert len(results) == 10
+    results = sorted(runs.rglob("result.json"))
+    assert len(results) == 10 and all(path.read_bytes() == content for path, content in one_seed.items())
     kept = {path: path.read_bytes() for path in results}
     kept.pop(results[0])
     results[0].unlink()
