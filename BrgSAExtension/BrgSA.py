@@ -192,6 +192,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         self.settings = Settings()
         self._log = logging.info
         self._session = None
+        self._indexing = None  # a session of its own, because an index takes long and scoring should not wait for it
         self._timer = None
 
     def getParameterNode(self):
@@ -358,6 +359,16 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         options = Options(self.settings.weights, self.settings.device, self.settings.precision)
         return self.activeSession().start("similar", onFinished, onFailed, onProgress, options, **values)
 
+    def updateIndex(self, folder, index, onFinished, onFailed, onProgress):
+        """Add the scans of a folder to an index in a worker that ends with it; return what cancels it."""
+        from BrgSALib.session import Options
+
+        if self._indexing is None:
+            self._indexing = self._newSession()
+        self._startClock()
+        options = Options(self.settings.weights, self.settings.device, self.settings.precision)
+        return self._indexing.start("index", onFinished, onFailed, onProgress, options, inputs=[folder], index=index)
+
     def _key(self, volume):
         """What the worker calls a volume."""
         from BrgSALib import scene
@@ -380,11 +391,12 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
             self._session.cancel()
 
     def close(self):
-        """End the worker. The next call starts a new one."""
+        """End the workers. The next call starts a new one."""
         if self._timer:
             self._timer.stop()
-        if self._session:
-            self._session.close()
+        for session in (self._session, self._indexing):
+            if session:
+                session.close()
 
     def logTo(self, write):
         """Send log lines to `write` instead of Slicer's log."""
@@ -393,26 +405,37 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
     def activeSession(self):
         """The session, with its clock running."""
         if self._session is None:
-            from BrgSALib.launch import worker_launch
-            from BrgSALib.session import Session
-            from BrgSALib.worker_client import WorkerClient
+            self._session = self._newSession()
+        self._startClock()
+        return self._session
 
-            def launch():
-                return worker_launch(self.settings.interpreter, slicer.util.startupEnvironment())
+    def _newSession(self):
+        from BrgSALib.launch import worker_launch
+        from BrgSALib.session import Session
+        from BrgSALib.worker_client import WorkerClient
 
-            client = WorkerClient(launch, lambda line: self._log(line))
-            self._session = Session(
-                client, lambda: slicer.app.temporaryPath, lambda sum_: sum_ in self.settings.accepted_licences
-            )
+        def launch():
+            return worker_launch(self.settings.interpreter, slicer.util.startupEnvironment())
+
+        client = WorkerClient(launch, lambda line: self._log(line))
+        return Session(client, lambda: slicer.app.temporaryPath, lambda sum_: sum_ in self.settings.accepted_licences)
+
+    def _startClock(self):
+        if self._timer is None:
             self._timer = qt.QTimer()
             self._timer.setInterval(TICK_MS)
             self._timer.connect("timeout()", self._onTick)
         self._timer.start()
-        return self._session
 
     def _onTick(self):
-        self._session.tick()
-        if self._session.idle:
+        if indexing := self._indexing:
+            indexing.tick()
+            if indexing.idle and self._indexing is indexing:  # a dialog of its callback lets the clock tick, too
+                self._indexing = None
+                indexing.close()  # gives the memory of its model back
+        if self._session:
+            self._session.tick()
+        if not self._indexing and (self._session is None or self._session.idle):
             self._timer.stop()
 
 

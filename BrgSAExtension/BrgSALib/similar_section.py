@@ -13,7 +13,7 @@ from brgsa.protocol import NO_SCAN
 from . import scan_source, scene, views
 from .dialogs import Dialogs
 from .request_button import RequestButton
-from .session import LICENCE, Done, Failed, Options, Progress, Stop
+from .session import LICENCE, Done, Failed, Progress, Stop
 from .worker_client import ENDED
 
 RANK, CASE, SCORE, NOTE = range(4)
@@ -127,10 +127,7 @@ class SimilarSection:
             return
 
         def send(done: Done, failed: Failed, progress: Progress) -> Stop:
-            settings = self._logic.settings
-            options = Options(settings.weights, settings.device, settings.precision)
-            session = self._logic.activeSession()
-            return session.start("index", done, failed, progress, options, inputs=[folder], index=self._index())
+            return self._logic.updateIndex(folder, self._index(), done, failed, progress)
 
         def updated(answer: Mapping[str, Any]) -> None:
             text = _("{n} cases in the index, {added} of them new.").format(

@@ -125,6 +125,18 @@ def composites():
     return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
 
 
+def test_scoring_does_not_wait_for_an_index(faulty, phantom, host, answers, tmp_path):
+    host.ui.indexLineEdit.text = str(tmp_path / "index")
+    answers.folder = tmp_path
+    faulty("hangs")
+    host.ui.updateIndexButton.click()
+    faulty("nothing")
+    host.score()
+    assert host.status.startswith("Done in") and host.ui.updateIndexButton.text == "Cancel"
+    host.logic.close()
+    assert said(host) == "Cancelled." and host.ui.updateIndexButton.text == "Add scans…"
+
+
 @pytest.mark.slow
 def test_an_index_is_made_from_a_folder_in_the_panel(phantom, host, answers, scans, tmp_path):
     host.ui.indexLineEdit.text = str(tmp_path / "index")
@@ -136,6 +148,7 @@ def test_an_index_is_made_from_a_folder_in_the_panel(phantom, host, answers, sca
     assert host.ui.updateIndexButton.text == "Add scans…"
     host.ui.updateIndexButton.click()
     wait(host, "3 cases in the index, 3 of them new")
+    host.pump(lambda: host.logic._indexing is None)  # with its worker, so that the memory is free again
 
 
 @pytest.mark.slow
