@@ -321,7 +321,8 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         from BrgSALib.session import Options
 
         snapshot = scene.take_snapshot(volume)
-        self.activeSession().score(snapshot, None, Options(), onFinished, onFailed, lambda fraction, stage: None)
+        options = Options(self.settings.weights)
+        self.activeSession().score(snapshot, None, options, onFinished, onFailed, lambda fraction, stage: None)
 
     def heatmap(self, volume, abnormality, abnormalities, onFinished, onFailed, onProgress):
         """Load where the model looks for an abnormality of a scored volume; return what cancels it.

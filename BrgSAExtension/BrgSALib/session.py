@@ -273,7 +273,10 @@ class Session:
     def _on_written(self, work: _Work) -> None:
         path = str(work.folder / "scan.nrrd")
         if work.abnormalities is None:
-            self._ask(work, "check", lambda work, values: self._end(work, work.done, values), path=path)
+            weights = work.options.weights
+            self._ask(
+                work, "check", lambda work, values: self._end(work, work.done, values), path=path, weights=weights
+            )
             return
         options, key = work.options, work.snapshot.key
         self._warm = None

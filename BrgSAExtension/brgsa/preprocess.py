@@ -92,6 +92,12 @@ class PreprocessingPlan:
         """HU of what lies outside the scan, as the model sees it."""
         return min(max(self.padding_hu, self.clip_hu[0]), self.clip_hu[1])
 
+    @property
+    def window_mm(self) -> tuple[float, float, float]:
+        """Lengths (mm along X, Y, Z) of the box around the scan's centre that the model sees."""
+        x, y, z = (count * size for count, size in zip(self.shape, self.spacing, strict=True))
+        return x, y, z
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return {

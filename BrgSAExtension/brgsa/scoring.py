@@ -225,8 +225,7 @@ class Scorer:
         clock.lap("read")
         on_progress(0.05, "checking the input")
         plan = self.weights.plan
-        window = tuple(count * size for count, size in zip(plan.shape, plan.spacing, strict=True))
-        findings = tuple(check_ct(volume, window))
+        findings = tuple(check_ct(volume, plan.window_mm))
         clock.lap("check")
         on_progress(0.08, "preprocessing")
         hu, grid = to_grid(volume, plan, self.fidelity)

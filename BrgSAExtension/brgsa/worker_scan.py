@@ -61,11 +61,13 @@ class ScanRequests:
     def _check(self, job: Job) -> Mapping[str, Any]:
         from brgsa.checks import check_ct
         from brgsa.ct import read_ct
+        from brgsa.weights import open_weights
 
         job.progress(0.1, "reading")
-        volume = read_ct(job.text("path"))
+        path, window_mm = job.text("path"), open_weights(job.text("weights", "phantom")).plan.window_mm
+        volume = read_ct(path)
         job.progress(0.5, "checking the input")
-        return {"findings": [vars(finding) for finding in check_ct(volume)]}
+        return {"findings": [vars(finding) for finding in check_ct(volume, window_mm)]}
 
     def _score(self, job: Job) -> Mapping[str, Any]:
         abnormalities = _abnormalities(job)

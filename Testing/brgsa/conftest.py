@@ -81,6 +81,21 @@ def save_nifti():
     return save
 
 
+@pytest.fixture
+def save_lungs_behind(save_nifti, tmp_path):
+    """Function (mm) that writes a scan of 500 mm with its chest so far behind the middle, and returns its path."""
+    shape, spacing = (100, 100, 100), (5.0, 5.0, 5.0)
+
+    def save(mm: float) -> Path:
+        hu = np.full(shape, -1000, np.int16)
+        hu[ellipsoid(shape, spacing, (0, mm, 0), (170, 90, None))] = 40
+        for side in (-75, 75):
+            hu[ellipsoid(shape, spacing, (side, mm, 0), (60, 60, 150))] = -850
+        return save_nifti(tmp_path / f"{mm:g}.nii.gz", hu, np.diag([*spacing, 1.0]))
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def save_dicom():
     """Function (path, pixels, **header) that writes one CT slice, or several frames, and returns its path."""

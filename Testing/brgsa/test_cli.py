@@ -77,6 +77,16 @@ def test_check_prints_findings_and_json(real_ct, torso_path):
     assert_one_line_error(strict, 3, "nonchest_totalseg_abdomen", "--strict")
 
 
+def test_check_says_what_scoring_with_the_same_weights_says(save_lungs_behind, tmp_path):
+    path = save_lungs_behind(150)
+    checked = json.loads(brgsa("check", "--json", path).stdout)["cases"][0]["findings"]
+    assert brgsa("score", path, "--out", tmp_path / "out").returncode == 0
+    (scores,) = (tmp_path / "out").rglob("scores.json")
+    assert checked == json.loads(scores.read_text(encoding="utf-8"))["findings"]
+    assert "384 x 288 x 384 mm" in " ".join(row["message"] for row in checked)
+    assert_one_line_error(brgsa("check", "--weights", "other", path), 4, "other")
+
+
 def test_embed_writes_vectors(torso_path, tmp_path):
     done = brgsa("embed", torso_path, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

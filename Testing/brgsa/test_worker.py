@@ -157,6 +157,13 @@ def test_every_kind_of_failure_has_its_code_and_the_worker_goes_on(path, code, p
     talk.end()
 
 
+def test_the_checks_are_those_of_the_weights_that_are_named(talk, save_lungs_behind):
+    path = str(save_lungs_behind(150))
+    message, _ = talk.ask(id=1, request="check", path=path, weights="phantom")
+    assert "384 x 288 x 384 mm" in " ".join(row["message"] for row in message["findings"])
+    assert talk.ask(id=2, request="check", path=path, weights="other")[0]["code"] == "setup"
+
+
 class Patient(Worker):
     """Works until it is cancelled."""
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from brgsa.commands.score import INPUT_HELP, cases_of
+from brgsa.commands.score import INPUT_HELP, add_weights_option, cases_of
 
 
 def add_parser(subparsers) -> None:
@@ -15,6 +15,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    add_weights_option(parser, "weights that the scans are meant for: each sees a window of its own")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 3 where a scan has an error")
     parser.set_defaults(run=run)
@@ -28,14 +29,16 @@ def run(arguments: argparse.Namespace) -> int:
     from brgsa.ct import read_ct
     from brgsa.errors import BrgSAError, CasesFailedError, InputError
     from brgsa.tables import text_table
+    from brgsa.weights import open_weights
 
+    window_mm = open_weights(arguments.weights).plan.window_mm
     reports, unread = [], 0
     for case in tqdm(cases_of(arguments), unit="scan", disable=None):
         report = {"case": case.name, "path": str(case.path), "axes": None, "shape": None, "spacing": None}
         report["messages"] = []
         try:
             volume = read_ct(case.path, case.series)
-            findings = check_ct(volume)
+            findings = check_ct(volume, window_mm)
             report |= {
                 "axes": volume.source.stored_axes,
                 "shape": list(volume.source.stored_shape),

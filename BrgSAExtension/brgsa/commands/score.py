@@ -63,9 +63,14 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+def add_weights_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add `--weights`, with what it means for the command."""
+    parser.add_argument("--weights", default="phantom", metavar="NAME|DIR", help=f"{meaning} (default: %(default)s)")
+
+
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     """Add what `scorer_of` reads."""
-    parser.add_argument("--weights", default="phantom", metavar="NAME|DIR", help="weights (default: %(default)s)")
+    add_weights_option(parser, "weights")
     parser.add_argument("--fidelity", choices=("exact", "reference"), default="exact", help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="(default: %(default)s)")
     parser.add_argument("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="(default: %(default)s)")
