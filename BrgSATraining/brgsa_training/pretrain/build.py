@@ -9,12 +9,13 @@ from brgsa.errors import UsageError
 from brgsa.model import BrgSAConfig, BrgSAModel
 from brgsa.weights import open_weights
 from brgsa_training.pretrain.material import Material
-from brgsa_training.pretrain.recipe import OptimizerConfig, Recipe
+from brgsa_training.pretrain.recipe import OptimizerConfig, Recipe, StartConfig
 from brgsa_training.pretrain.start import (
+    centre_patches,
     load_image,
     load_text,
     principal_patches,
-    start_from_data,
+    spread_projections,
     text_vocabulary_size,
 )
 
@@ -37,10 +38,11 @@ def new_model(recipe: Recipe, material: Material) -> BrgSAModel:
     """Make the model of a recipe with all that it starts from.
 
     Raises:
-        UsageError: a start that does not fit the vocabulary, the sizes or the crops.
+        UsageError: a start that does not fit the vocabulary, the sizes or the crops, or two that exclude each other.
         SetupError: a start that cannot be read.
     """
     start, tokenizer = recipe.start, material.tokenizer
+    _require_one_start(start)
     size = text_vocabulary_size(start.text) if start.text else tokenizer.size
     if size < tokenizer.size:
         raise UsageError(f"{tokenizer.vocabulary} has {tokenizer.size} word pieces, start.text knows {size}.")
@@ -59,8 +61,19 @@ def new_model(recipe: Recipe, material: Material) -> BrgSAModel:
     if start.principal:
         principal_patches(model.vision, material.train, start.principal)
     if start.data_dependent:
-        start_from_data(model, material.train, start.data_dependent)
+        if not start.image:  # its encoder has learned with the tokens as they are
+            centre_patches(model.vision, material.train, start.data_dependent)
+        spread_projections(model, material.train, start.data_dependent)
     return model
+
+
+def _require_one_start(start: StartConfig) -> None:
+    """Statistics of the data must not write over what was learned."""
+    for statistic, learned in (("principal", "image"), ("principal", "weights"), ("data_dependent", "weights")):
+        if getattr(start, statistic) and getattr(start, learned):
+            raise UsageError(
+                f"start.{statistic} would write over what start.{learned} brings. Give --start.{statistic} 0."
+            )
 
 
 def new_optimizer(module: nn.Module, values: OptimizerConfig) -> torch.optim.Optimizer:

@@ -86,9 +86,11 @@ class StartConfig:
         image: file of a masked autoencoder, {name: tensor} in the released layout, see `start.load_image`.
         text: Hugging Face folder of a BERT.
         weights: weights folder of a whole model of the same sizes.
-        data_dependent: centre the patch embedding and bring both projections to unit spread on this many pairs; 0 not
-            to. Small models trained from scratch leave the first plateau sooner with it.
-        principal: start the patch embedding with principal components of the patches of this many volumes; 0 not to.
+        data_dependent: centre the patch embedding, unless it comes from `image`, and bring both projections to unit
+            spread on this many pairs; 0 not to, as with `weights`. Small models trained from scratch leave the first
+            plateau sooner with it.
+        principal: start the patch embedding with principal components of the patches of this many volumes; 0 not to, as
+            with `image` and `weights`.
     """
 
     image: str | None = None

@@ -127,15 +127,8 @@ def text_vocabulary_size(folder: str | os.PathLike) -> int:
 
 
 @torch.no_grad()
-def start_from_data(model: BrgSAModel, pairs: PairDataset, count: int) -> None:
-    """Centre the patch embedding and bring both projections to zero mean and unit spread on `count` pairs.
-
-    The mean patch at every place goes into the position table, so that tokens tell scans apart from the first step.
-
-    Raises:
-        UsageError: crops whose grid is not that of the position table.
-    """
-    centre_patches(model.vision, pairs, count)
+def spread_projections(model: BrgSAModel, pairs: PairDataset, count: int) -> None:
+    """Bring both projections to zero mean and unit spread on `count` pairs, so that embeddings tell scans apart."""
     training = model.training
     model.eval()
     images, texts = [], []
@@ -180,7 +173,11 @@ def principal_patches(vision: VisionTransformer3D, pairs: PairDataset, count: in
 
 @torch.no_grad()
 def centre_patches(vision: VisionTransformer3D, pairs: PairDataset, count: int) -> None:
-    """Put the mean patch at every place of `count` volumes into the position table, see `start_from_data`."""
+    """Take the mean patch at every place of `count` volumes from the position table, so that tokens tell scans apart.
+
+    Raises:
+        UsageError: crops whose grid is not that of the position table.
+    """
     if vision.grid(pairs.shape) != vision.position_grid:
         raise UsageError(
             f"a start from data needs crops of model.position_grid patches: {vision.grid(pairs.shape)} is not "

@@ -12,9 +12,16 @@ from brgsa.errors import SetupError, UsageError
 from brgsa.model import BrgSAModel, sine_position_table
 from brgsa_training.data.pairs import to_model_input
 from brgsa_training.pretrain.build import model_config
+from brgsa_training.pretrain.mae import released_layout
 from brgsa_training.pretrain.material import open_material
 from brgsa_training.pretrain.schedule import ScheduleConfig, rate_share
-from brgsa_training.pretrain.start import load_image, load_text, resized_position_table, start_from_data
+from brgsa_training.pretrain.start import (
+    centre_patches,
+    load_image,
+    load_text,
+    resized_position_table,
+    spread_projections,
+)
 from brgsa_training.pretrain.trainer import Trainer
 
 PREFIX = "gloria.img_encoder.model."
@@ -142,7 +149,8 @@ def test_a_start_from_data_centres_tokens_and_spreads_embeddings(small_run):
     trainer = Trainer(recipe, open_material(recipe))
     model, pairs = trainer.model, trainer.material.train
     plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    start_from_data(model, pairs, 20)
+    centre_patches(model.vision, pairs, 20)
+    spread_projections(model, pairs, 20)
     batch = pairs.collate([pairs[(0, number)] for number in range(20)])
     volume = to_model_input(batch.voxels, pairs.volumes.plan)
     with torch.no_grad():
@@ -153,6 +161,29 @@ def test_a_start_from_data_centres_tokens_and_spreads_embeddings(small_run):
         for embeddings in (model.embed_image(volume), model.embed_text(batch.ids, batch.mask)):
             assert embeddings.mean(0).abs().max() < 1e-4
             assert embeddings.var(0).mean() == pytest.approx(1, rel=1e-3)
+
+
+def test_an_image_encoder_that_was_loaded_is_not_centred_but_its_projection_is_spread(small_run, tmp_path):
+    recipe = small_run.recipe()
+    encoder = Trainer(recipe, open_material(recipe)).model.vision
+    torch.save(released_layout(encoder), tmp_path / "image.pth")
+    recipe = small_run.recipe("--start.image", str(tmp_path / "image.pth"), "--start.data_dependent", "20")
+    model = Trainer(recipe, open_material(recipe), tmp_path / "run").model
+    assert all(torch.equal(tensor, encoder.state_dict()[name]) for name, tensor in model.vision.state_dict().items())
+    pairs = open_material(recipe).train
+    batch = pairs.collate([pairs[(0, number)] for number in range(20)])
+    with torch.no_grad():
+        embeddings = model.eval().embed_image(to_model_input(batch.voxels, pairs.volumes.plan))
+    assert embeddings.var(0).mean() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "learned"), [("principal", "image"), ("principal", "weights"), ("data_dependent", "weights")]
+)
+def test_statistics_of_the_data_do_not_write_over_what_was_learned(small_run, statistic, learned):
+    recipe = small_run.recipe(f"--start.{learned}", "some", f"--start.{statistic}", "8")
+    with pytest.raises(UsageError, match=rf"start\.{statistic} would write over what start\.{learned} brings"):
+        Trainer(recipe, open_material(recipe))
 
 
 def test_a_start_from_data_needs_the_grid_of_the_position_table(small_run):
