@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY / "Testing" / "standins"))
 SHARED = Path(os.environ.get("BRGSA_SHARED", REPOSITORY.parent / "shared"))
+
+
+# A shell starts what runs in its background deaf to Ctrl-C, and so would be the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shared_folder(*parts: str) -> Path:
