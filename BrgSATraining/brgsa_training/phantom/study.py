@@ -14,7 +14,10 @@ import contextlib
 import dataclasses
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -271,6 +274,13 @@ def _start_worker(threads: int, done: Any) -> None:
     global _steps_done
     _steps_done = done
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+
+
+def _end_with_the_study() -> None:
+    """A study that is killed must not leave trainings behind, which the next one would start beside them."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def read_scores(runs: Sequence[Run]) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:

@@ -1,7 +1,12 @@
 """The study of bank and summaries: its runs, how they are cut and resumed, and its tables."""
 
+import contextlib
 import csv
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +190,36 @@ def test_other_options_and_other_folders_are_refused_in_one_line(study, tmp_path
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
     assert "no study" in lines[0] and "other options (recipe, test" in lines[1] and "--seeds 0" in lines[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the trainings in /proc")
+def test_a_study_that_is_killed_leaves_no_training_behind(recipe_file, tmp_path):
+    out = tmp_path / "study"
+    options = ["--recipe", str(recipe_file), "--seeds", "20", "--jobs", "1"]
+    command = [sys.executable, "-m", "brgsa_training.cli", "phantom", "study", "--out", str(out), *options]
+    study = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+
+    def processes():
+        """How many there are of the session that the study opened, without those that have ended."""
+        count = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has just ended
+                state, _, _, session, *_ = path.read_text().rpartition(")")[2].split()
+                count += int(session) == study.pid and state != "Z"
+        return count
+
+    def wait(until):
+        deadline = time.monotonic() + 120
+        while not until() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert until()
+
+    wait(lambda: list(out.glob("runs/*/*/log.txt")))
+    assert processes() > 1
+    study.kill()
+    study.wait()
+    wait(lambda: not processes())
 
 
 @pytest.mark.slow
