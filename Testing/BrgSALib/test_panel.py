@@ -433,6 +433,8 @@ def test_weights_are_verified_described_and_deleted(phantom, host, answers, weig
         file.write(b"damage")
     host.ui.verifyWeightsButton.click()
     host.pump(lambda: "model.safetensors differs from its checksum" in host.ui.weightsLabel.text)
+    host.ui.checkButton.click()  # looks at the part of the scan that these weights see
+    host.pump(lambda: "model.safetensors differs from its checksum" in host.ui.inputLabel.text)
     answers.confirm = False
     host.ui.deleteWeightsButton.click()
     assert weights_copy.exists()

@@ -26,7 +26,8 @@ def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> Non
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found != wanted:
-                differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+                found = found if isinstance(found, dict) else {}
+                differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
                 raise UsageError(
                     f"{out} was made with other options ({', '.join(differing)}). "
                     "Choose another folder, or the same options to go on."

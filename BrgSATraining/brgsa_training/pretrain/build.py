@@ -69,10 +69,12 @@ def new_model(recipe: Recipe, material: Material) -> BrgSAModel:
 
 def _require_one_start(start: StartConfig) -> None:
     """Statistics of the data must not write over what was learned."""
-    for statistic, learned in (("principal", "image"), ("principal", "weights"), ("data_dependent", "weights")):
-        if getattr(start, statistic) and getattr(start, learned):
+    for learned, statistics in (("image", ["principal"]), ("weights", ["principal", "data_dependent"])):
+        given = [name for name in statistics if getattr(start, name)]
+        if getattr(start, learned) and given:
             raise UsageError(
-                f"start.{statistic} would write over what start.{learned} brings. Give --start.{statistic} 0."
+                f"{' and '.join(f'start.{name}' for name in given)} would write over what start.{learned} brings. "
+                f"Give {' '.join(f'--start.{name} 0' for name in given)}."
             )
 
 

@@ -173,7 +173,7 @@ def principal_patches(vision: VisionTransformer3D, pairs: PairDataset, count: in
 
 @torch.no_grad()
 def centre_patches(vision: VisionTransformer3D, pairs: PairDataset, count: int) -> None:
-    """Take the mean patch at every place of `count` volumes from the position table, so that tokens tell scans apart.
+    """Subtract the embedded mean patch of `count` volumes from the position table, so that tokens tell scans apart.
 
     Raises:
         UsageError: crops whose grid is not that of the position table.

@@ -184,12 +184,12 @@ def test_other_options_and_other_folders_are_refused_in_one_line(study, tmp_path
     assert main(["phantom", "study", "--out", str(tmp_path)]) == UsageError.exit_code
     out = tmp_path / "study"
     out.mkdir()
-    (out / "study.json").write_text('{"test": 5}', encoding="utf-8")
+    (out / "study.json").write_text('{"seeds": 5}', encoding="utf-8")
     assert main(["phantom", "study", "--out", str(out)]) == UsageError.exit_code
     assert main(["phantom", "study", "--out", str(out), "--seeds", "0"]) == UsageError.exit_code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
-    assert "no study" in lines[0] and "other options (recipe, test" in lines[1] and "--seeds 0" in lines[2]
+    assert "no study" in lines[0] and "other options (recipe, version, seeds)" in lines[1] and "--seeds 0" in lines[2]
 
 
 @pytest.mark.slow

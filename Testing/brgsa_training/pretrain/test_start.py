@@ -182,7 +182,8 @@ def test_an_image_encoder_that_was_loaded_is_not_centred_but_its_projection_is_s
 )
 def test_statistics_of_the_data_do_not_write_over_what_was_learned(small_run, statistic, learned):
     recipe = small_run.recipe(f"--start.{learned}", "some", f"--start.{statistic}", "8")
-    with pytest.raises(UsageError, match=rf"start\.{statistic} would write over what start\.{learned} brings"):
+    expected = rf"start\.{statistic} would write over what start\.{learned} brings. Give --start\.{statistic} 0"
+    with pytest.raises(UsageError, match=expected):
         Trainer(recipe, open_material(recipe))
 
 
