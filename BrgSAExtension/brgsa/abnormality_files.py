@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import InputError, UsageError
-from brgsa.files import atomic_open, write_csv, write_json
+from brgsa.files import atomic_open, csv_reader, write_csv, write_json
 
 FORMATS = (".json", ".csv", ".txt")
 VERSION = 1
@@ -153,7 +153,7 @@ def _read_csv(text: str, path: Path) -> tuple[dict[str, Any], Rows]:
     # Spreadsheets write semicolons, and decimal commas, where the comma is the decimal mark.
     first = text.lstrip("\r\n").splitlines()[0]
     delimiter = max(",;\t", key=lambda mark: sum(_column(cell) in COLUMNS for cell in first.split(mark)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv_reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     rows: Rows = []
     row = 0

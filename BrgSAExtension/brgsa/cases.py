@@ -14,6 +14,7 @@ from pathlib import Path
 
 from brgsa.dicom_header import is_dicom, read_header
 from brgsa.errors import InputError, UsageError
+from brgsa.files import csv_dicts
 from brgsa.prompts import shorten
 from brgsa.stored import EXTENSIONS, file_format, unreadable
 
@@ -152,7 +153,7 @@ def _table(path: Path) -> list[Case]:
             # Spreadsheets write semicolons where the comma is the decimal mark.
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv_dicts(file, delimiter=delimiter)
             columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise unreadable(path, error) from error

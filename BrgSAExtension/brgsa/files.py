@@ -1,9 +1,15 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and tables that a spreadsheet shows as they are.
+
+A spreadsheet takes a cell that begins with =, +, -, @, a tab or a carriage return for a formula. In our tables such a
+text has an apostrophe before it (and one more, where it begins with apostrophes already), which `csv_reader` and
+`csv_dicts` take away again. Numbers stay as they are.
+"""
 
 import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,11 +100,69 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table as UTF-8 CSV with a header line."""
+    """Write a table as UTF-8 CSV with a header line; what begins like a formula is written as text."""
     with atomic_open(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CSVWriter(file)
         writer.writerow(columns)
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow(row)
+
+
+class CSVWriter:
+    """Writes rows to a file that was opened with `newline=""`."""
+
+    def __init__(self, file: IO[str]):
+        self._file = file
+        # The writer quotes the characters of its own line end: with "\r\n" also a lone "\r", a line end to others.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        self._writer.writerow([_shown_as_text(cell) for cell in row])
+
+    def write(self, line: str) -> None:
+        """Take a line of the writer above; in the file, lines end in a line feed."""
+        self._file.write(line[:-2] + "\n")
+
+
+class _Plain:
+    """The rows of a `csv.reader`, with the texts that were written."""
+
+    def __init__(self, reader: Any):
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        return [cell[1:] if cell[:1] == "'" and _ESCAPED.match(cell) else cell for cell in next(self._reader)]
+
+    @property
+    def line_num(self) -> int:
+        return self._reader.line_num
+
+
+def csv_reader(lines: Iterable[str], **options: Any) -> Iterator[list[str]]:
+    """Like `csv.reader`, with its options: rows as lists, also of tables that others wrote."""
+    return _Plain(csv.reader(lines, **options))
+
+
+def csv_dicts(lines: Iterable[str], **options: Any) -> csv.DictReader:
+    """Like `csv.DictReader`, with its options: rows by the names of the header line."""
+    rows = csv.DictReader(lines, **options)
+    rows.reader = csv_reader(lines, **options)  # type: ignore[assignment]
+    return rows
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_ESCAPED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
+
+
+def _shown_as_text(cell: Any) -> Any:
+    if cell is None or isinstance(cell, (int, float)):
+        return cell
+    text = str(cell)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
 
 
 def _umask() -> int:

@@ -26,6 +26,7 @@ import numpy as np
 
 from brgsa.cases import Case, absolute
 from brgsa.errors import InputError, SetupError, UsageError
+from brgsa.files import csv_reader
 from brgsa.prompts import clean
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 def _read_scans(path: Path) -> list[tuple[str, ...]]:
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+        header, *rows = list(csv_reader(file)) or [[]]
     if tuple(header) != COLUMNS or not all(len(row) == len(COLUMNS) for row in rows):
         raise ValueError(f"{path} has other columns than {', '.join(COLUMNS)}")
     return [tuple(row) for row in rows]

@@ -1,12 +1,20 @@
 """Files appear whole, and their text is the same on every system."""
 
+import csv
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brgsa.errors import BrgSAError
-from brgsa.files import atomic_open, write_csv, write_json
+from brgsa.files import CSVWriter, atomic_open, csv_dicts, csv_reader, write_csv, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMULAS = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "-", "'=1", "''@x"]
 
 
 def test_a_name_in_another_encoding_is_written_and_comes_back_from_json(tmp_path):
@@ -34,3 +42,46 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BrgSAError, match="cannot write"), atomic_open(tmp_path / "file" / "a.txt"):
         pass
+
+
+def read_back(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv_reader(file))
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_that_looks_like_a_formula_is_text_to_a_spreadsheet_and_comes_back(tmp_path, text):
+    write_csv(tmp_path / "a.csv", ["case", "path"], [[text, "x"]])
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        (shown, _) = list(csv.reader(file))[1]
+    assert shown == f"'{text}"
+    assert read_back(tmp_path / "a.csv") == [["case", "path"], [text, "x"]]
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv_dicts(file)) == [{"case": text, "path": "x"}]
+
+
+def test_numbers_and_ordinary_texts_are_written_as_they_are(tmp_path):
+    cells = [-1, -0.5, "-1", "+3.5", "-1e-05", "-.5", "'tis", "a=b", "", None, True]
+    write_csv(tmp_path / "a.csv", ["x"] * len(cells), [cells])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "-1,-0.5,-1,+3.5,-1e-05,-.5,'tis,a=b,,,True"
+
+
+def test_a_lone_carriage_return_stays_inside_its_cell(tmp_path):
+    write_csv(tmp_path / "a.csv", ["x", "y"], [["one\r=two", "three"]])
+    assert (tmp_path / "a.csv").read_bytes() == b'x,y\n"one\r=two",three\n'
+    assert read_back(tmp_path / "a.csv")[1] == ["one\r=two", "three"]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=2, max_size=4))
+def test_any_row_comes_back(tmp_path_factory, row):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        CSVWriter(file).writerow(row)
+    assert read_back(path) == [row]
+
+
+def test_tables_are_written_and_read_in_one_place():
+    for folder in ("BrgSAExtension", "BrgSATraining"):
+        for path in (ROOT / folder).rglob("*.py"):
+            used = re.findall(r"\bcsv\.(?:writer|reader|DictWriter|DictReader)\(", path.read_text(encoding="utf-8"))
+            assert not used or path == ROOT / "BrgSAExtension" / "brgsa" / "files.py", path

@@ -6,8 +6,8 @@ CACHE/manifest.csv       case, study, patient, bytes, sha256, note; lines are ad
 CACHE/failures.csv       case, path, code, reason of what the last run could not read
 """
 
-import csv
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from brgsa.errors import InputError, SetupError, UsageError
-from brgsa.files import atomic_open, write_csv, write_error, write_json
+from brgsa.files import CSVWriter, atomic_open, csv_reader, write_csv, write_error, write_json
 from brgsa.preprocess import FIDELITIES, PreprocessingPlan
 
 CACHE_VERSION = 1
@@ -192,7 +192,7 @@ def read_manifest(folder: Path) -> dict[str, CachedCase]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read. Preprocess into a new folder.") from error
     whole = text[: text.rfind("\n") + 1]
-    rows = csv.reader(whole.splitlines())
+    rows = csv_reader(io.StringIO(whole, newline=""))
     header = next(rows, [])
     if header and tuple(header) != COLUMNS:
         raise InputError(f"{path}: its columns are {', '.join(header)}, expected {', '.join(COLUMNS)}.")
@@ -221,7 +221,7 @@ class ManifestWriter:
     """Adds one line per case that is done, at once, so that a crash loses none."""
 
     def __init__(self, file: IO[str]):
-        self._file, self._writer = file, csv.writer(file, lineterminator="\n")
+        self._file, self._writer = file, CSVWriter(file)
 
     def add(self, case: CachedCase) -> None:
         self._writer.writerow([" ".join(str(value).split()) for value in astuple(case)])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from brgsa.cases import find_cases
 from brgsa.errors import InputError
+from brgsa.files import csv_dicts
 from brgsa_training.data.scan import Scan
 
 
@@ -44,7 +45,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv_dicts(file)
             names, rows = reader.fieldnames or [], list(reader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error

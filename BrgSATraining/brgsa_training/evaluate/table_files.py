@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from brgsa.errors import InputError
+from brgsa.files import csv_reader
 
 CASE_COLUMNS = (
     "case", "case_id", "volumename", "volume", "accessionname", "accession", "accessionnumber", "accno", "noteacc_deid",
@@ -87,7 +88,7 @@ def open_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[
             first = file.readline()
             file.seek(0)
             delimiter = max(",;\t", key=first.count) if path.suffix.lower() != ".tsv" else "\t"
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv_reader(file, delimiter=delimiter)
             header = next(reader, None)
             if not header or not first.strip():
                 raise InputError(f"{path}: the file is empty")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from brgsa.errors import InputError
-from brgsa.files import write_csv
+from brgsa.files import csv_reader, write_csv
 from brgsa_training.summarize.findings import Summary
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ def read_labels(path: str | Path, id_column: str | None = None) -> LabelTable:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+            header, *rows = list(csv_reader(file)) or [[]]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:

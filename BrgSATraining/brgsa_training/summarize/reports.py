@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brgsa.errors import InputError
+from brgsa.files import csv_dicts
 
 # Tried in this order, without regard to case, when the user names no columns. The first are CT-RATE's own.
 ID_COLUMNS = ("VolumeName", "id", "report_id", "case", "study_id", "AccessionNumber", "StudyInstanceUID")
@@ -156,7 +157,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(_LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            reader = csv_dicts(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             if reader.fieldnames is not None and len(set(reader.fieldnames)) < len(reader.fieldnames):
                 raise InputError(f"{path} has two columns of the same name. Rename one of them.")
             for number, row in enumerate(reader, 2):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brgsa.errors import InputError
-from brgsa.files import atomic_open, write_csv
+from brgsa.files import atomic_open, csv_dicts, write_csv
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.sentences import split_sentences
@@ -126,7 +126,7 @@ def read_review(path: str | Path, vocabulary: Vocabulary) -> list[Row]:
     rows: list[Row] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv_dicts(file)
             missing = {"report", "abnormality", "machine", "reader"} - set(reader.fieldnames or ())
             if missing:
                 raise InputError(
