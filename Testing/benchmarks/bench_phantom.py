@@ -5,10 +5,10 @@ python Testing/benchmarks/bench_phantom.py [--count 100] [--workers 1]
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
 
 from threadpoolctl import threadpool_limits
 
+from brgsa.processes import process_pool
 from brgsa_training.phantom.phantom import COARSE, FULL, make_phantom, make_volumes
 
 
@@ -33,7 +33,7 @@ def main() -> None:
             f"{name + ' ' + str(grid.shape):24} {1:7} {seconds / count * 1e3:12.1f} {cpu / count * 1e3:11.1f} "
             f"{count / seconds:10.1f}"
         )
-        with ProcessPoolExecutor(options.workers, initializer=threadpool_limits, initargs=(1,)) as pool:
+        with process_pool(options.workers, threadpool_limits, (1,)) as pool:
             list(pool.map(one, [(seed, grid) for seed in range(options.workers)]))
             started = time.perf_counter()
             list(pool.map(one, [(seed, grid) for seed in range(count)], chunksize=8))

@@ -1,10 +1,9 @@
 """Filling a cache: scans are read, resampled and written by several processes; what is done is not done again."""
 
 import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line
 from brgsa.files import write_csv
 from brgsa.preprocess import PreprocessingPlan, to_grid
+from brgsa.processes import process_pool
 from brgsa_training.data.cache import (
     FAILURES,
     CachedCase,
@@ -141,7 +141,7 @@ def _in_processes(jobs: Iterator[Job], workers: int) -> Iterator[CachedCase | Fa
 def _until_a_process_dies(jobs: Iterator[Job], workers: int) -> Generator[CachedCase | Failure, None, list[Job]]:
     """Yield results; return the jobs that were in hand when a process died, none when all jobs are done."""
     running: dict[Future, Job] = {}
-    with _pool(workers) as pool:
+    with process_pool(workers, _one_thread) as pool:
         for job in jobs:
             try:
                 running[pool.submit(preprocess_scan, *job)] = job
@@ -170,16 +170,12 @@ def _finished(running: dict[Future, Job]) -> Generator[CachedCase | Failure, Non
 
 
 def _alone(job: Job) -> CachedCase | Failure:
-    with _pool(1) as pool:
+    with process_pool(1, _one_thread) as pool:
         try:
             return pool.submit(preprocess_scan, *job).result()
         except BrokenProcessPool:
             reason = "its process was killed, probably for want of memory. Use fewer workers."
             return Failure(job[0].case, str(job[0].path), OutOfMemoryError.exit_code, reason)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
 
 
 def _one_thread() -> None:

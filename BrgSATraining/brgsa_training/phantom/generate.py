@@ -11,10 +11,8 @@ OUT/manifest.csv                     case, seed, split, volume, sha256 of the vo
 """
 
 import hashlib
-import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from tqdm import tqdm
 
 from brgsa.errors import OutOfMemoryError, UsageError
 from brgsa.files import atomic_open, write_csv, write_json
+from brgsa.processes import process_pool
 from brgsa.prompts import clean_sentences
 from brgsa_training.phantom.grid import Grid
 from brgsa_training.phantom.output_folder import claim
@@ -160,8 +159,9 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
                     checksums[seed] = _write_case(plan, out, seed)
                     bar.update()
             return checksums
+        # One thread each, because the products of a phantom are too small to share between threads.
         # A few cases per job, because a coarse one is quicker than handing it over.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
+        with process_pool(workers, threadpool_limits, (1,)) as pool:
             per_job = 8 if np.prod(plan.grid) < 1_000_000 else 1
             jobs = [pool.submit(_write_chunk, plan, out, chunk) for chunk in _chunks(seeds, per_job)]
             try:
@@ -177,11 +177,6 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return checksums
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threadpool_limits(1)  # the products of a phantom are too small to share between threads
 
 
 def _chunks(seeds: list[int], size: int) -> Iterator[list[int]]:

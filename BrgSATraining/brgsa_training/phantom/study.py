@@ -14,13 +14,9 @@ import contextlib
 import dataclasses
 import json
 import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +29,7 @@ from tqdm import tqdm
 from brgsa.errors import OutOfMemoryError
 from brgsa.files import atomic_open, write_json
 from brgsa.model import BrgSAModel
+from brgsa.processes import kill_workers, process_pool
 from brgsa.prompts import PromptTokenizer
 from brgsa.weights import open_weights
 from brgsa_training.data.captions import draw_sentences
@@ -139,11 +136,10 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
         runs = runs_of(options, out)
         missing = [run for run in runs if not run.result.is_file()]
         steps = config.long_steps + options.variant().training.steps
-        context = multiprocessing.get_context("spawn")
-        done = context.Value("q", 0)
+        done = multiprocessing.get_context("spawn").Value("q", 0)
         with (
             tqdm(total=len(missing) * steps, desc="study", unit="step") as bar,
-            ProcessPoolExecutor(jobs, context, _start_worker, (threads, done)) as pool,
+            process_pool(jobs, _start_worker, (threads, done)) as pool,
         ):
             waiting = [pool.submit(train_and_measure, run, options, out) for run in missing]
             try:
@@ -159,7 +155,7 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
                     f"Run again with --jobs {max(1, jobs // 2)}; finished trainings are kept."
                 ) from error
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                kill_workers(pool)  # a training goes on from its checkpoint
                 raise
         return runs
 
@@ -274,13 +270,6 @@ def _start_worker(threads: int, done: Any) -> None:
     global _steps_done
     _steps_done = done
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-
-
-def _end_with_the_study() -> None:
-    """A study that is killed must not leave trainings behind, which the next one would start beside them."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 def read_scores(runs: Sequence[Run]) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:

@@ -1,8 +1,6 @@
 """Phantoms as training takes them: volumes on the model's grid, captions, truth, and the recipe that says which."""
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +13,7 @@ from brgsa.abnormalities import AbnormalityList
 from brgsa.errors import UsageError
 from brgsa.files import atomic_open, atomic_path
 from brgsa.preprocess import PreprocessingPlan
+from brgsa.processes import process_pool
 from brgsa_training.data.arrays import ArrayVolumes
 from brgsa_training.data.captions import Study, studies_of
 from brgsa_training.phantom.generate import captions_of, case_name
@@ -165,5 +164,5 @@ def _made(jobs: Sequence[Sequence[int]], workers: int) -> Iterator[np.ndarray]:
         with threadpool_limits(1):  # the products are too small to share between threads
             yield from map(make_volumes, jobs)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,)) as pool:
+    with process_pool(workers, threadpool_limits, (1,)) as pool:
         yield from pool.map(make_volumes, jobs)

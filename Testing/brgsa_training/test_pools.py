@@ -1,0 +1,39 @@
+"""Commands that share their work between processes leave none behind when they are killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from process_table import marked, new_mark, wait
+
+from brgsa_training.cli import main
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+
+# What each writes when its workers are at work.
+COMMANDS = {
+    "generate": (["phantom", "generate", "--count", "5000", "--seed", "3", "--workers", "2"], "volumes/*.nii.gz"),
+    "preprocess": (["preprocess", "folder", "{scans}", "--workers", "2"], "volumes/*"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_process_outlives_a_killed_command(tmp_path, name):
+    scans, out, mark = tmp_path / "scans", tmp_path / "out", new_mark()
+    assert main(["phantom", "generate", "--count", "60", "--workers", "1", "--out", str(scans)]) == 0
+    arguments, made = COMMANDS[name]
+    command = [
+        sys.executable,
+        "-m",
+        "brgsa_training.cli",
+        *(part.format(scans=scans / "volumes") for part in arguments),
+    ]
+    process = subprocess.Popen([*command, "--out", str(out)], env=os.environ | mark, stderr=subprocess.PIPE)
+    wait(lambda: list(out.glob(made)) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    assert len(marked(mark)) > 2
+    process.kill()
+    process.wait()
+    wait(lambda: not marked(mark))
