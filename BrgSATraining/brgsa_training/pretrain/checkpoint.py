@@ -38,8 +38,11 @@ def save_tensors(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint; nothing in it is run.
+
+    Args:
+        mapped: leave the tensors in the file, for a look at the plain values.
 
     Raises:
         SetupError: the file is missing, damaged, or of another program or version.
@@ -48,7 +51,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about files that it is about to refuse
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise SetupError(f"no checkpoint {path}. Give the path of a last.pt or best.pt.") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -64,6 +67,8 @@ def find_state(
 ) -> dict[str, Any] | None:
     """Read the checkpoint that a run goes on from; None for a run that begins.
 
+    A run that was killed after it wrote best.pt and before it wrote last.pt goes on from best.pt.
+
     Args:
         out: folder of the run.
         resume: True to go on from OUT/last.pt where there is one, or the path of a checkpoint.
@@ -73,15 +78,35 @@ def find_state(
         UsageError: the run is not to be resumed but the folder holds one, or the checkpoint is one of another run.
         SetupError: the checkpoint cannot be read.
     """
-    last = out / LAST
-    if not resume and last.exists():
+    begun = (out / LAST).exists() or (out / BEST).exists()
+    if not resume and begun:
         raise UsageError(f"{out} holds a run. Go on with --resume auto, or choose another --out.")
-    if not resume or (resume is True and not last.exists()):
+    if not resume or (resume is True and not begun):
         return None
-    path = last if resume is True else Path(resume)
+    path = out / LAST if resume is True else Path(resume)
+    best = path.with_name(BEST)
+    if path.name == LAST and best.exists() and (not path.exists() or _is_further(best, path)):
+        path = best
     content = load_checkpoint(path)
     require_same_run(path, content, recipe, world, data)
     return content
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a checkpoint; None where there is none that is whole."""
+    try:
+        return load_checkpoint(path, mapped=True)["step"]
+    except (SetupError, KeyError):
+        return None
+
+
+def _is_further(best: Path, last: Path) -> bool:
+    """Whether best.pt is a later state of the run of last.pt."""
+    try:
+        best, last = load_checkpoint(best, mapped=True), load_checkpoint(last, mapped=True)
+        return best["step"] > last["step"] and not differences(best["recipe"], last["recipe"])
+    except (SetupError, KeyError):
+        return False
 
 
 def require_same_run(path: object, content: Mapping[str, Any], recipe: dict[str, Any], world: int, data: str) -> None:

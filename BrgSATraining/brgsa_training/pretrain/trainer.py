@@ -32,7 +32,7 @@ from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.lock import locked
 from brgsa_training.pretrain.build import new_model, new_optimizer
 from brgsa_training.pretrain.card import model_card
-from brgsa_training.pretrain.checkpoint import BEST, LAST, find_state, load_checkpoint, save_checkpoint
+from brgsa_training.pretrain.checkpoint import BEST, LAST, find_state, load_checkpoint, save_checkpoint, step_of
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.gradcache import PairEncoder, backward, model_inputs
 from brgsa_training.pretrain.loss import LossTerms
@@ -214,7 +214,7 @@ class Trainer:
         if better:
             self._save(BEST)
         if self.world.first:
-            write_csv(self.out / "history.csv", HISTORY, self.progress.history)
+            self._write_history()
             step, epoch, train_loss, _ = self.progress.history[-1]
             bar.write(
                 f"step {step} (epoch {epoch:.1f}): loss {train_loss:.4f}, "
@@ -222,6 +222,9 @@ class Trainer:
             )
             if writer:
                 writer.add_scalar("validation", judgement, step)
+
+    def _write_history(self) -> None:
+        write_csv(self.out / "history.csv", HISTORY, self.progress.history)
 
     def _validation_loss(self) -> float:
         encoder = getattr(self.encoder, "module", self.encoder)
@@ -248,23 +251,28 @@ class Trainer:
             self.optimizer.load_state_dict(content["optimizer"])
             self.progress = Progress(**{field.name: content[field.name] for field in fields(Progress)})
             set_random_state(content["random"][self.world.rank], self.device)
-            if self.world.first and self.progress.best is not None:
-                self._bring_best(content, self.out / LAST if resume is True else Path(resume))
+            if self.world.first:
+                self._complete_folder(content, self.out / LAST if resume is True else Path(resume))
 
-    def _bring_best(self, content: dict[str, Any], source: Path) -> None:
-        """See to it that the best checkpoint of the run so far is in this run's folder, too."""
-        beside = source.parent / BEST
-        if content["step"] == content["best_step"]:
-            best = content
-        elif beside.exists() and (found := load_checkpoint(beside))["step"] == content["best_step"]:
-            best = found
-        else:
-            raise UsageError(
-                f"the best step of the run, {content['best_step']}, is not in {beside}. Put that file back beside "
-                f"{source.name}, or go on from {BEST}."
-            )
-        if beside.parent.resolve() != self.out.resolve():
-            save_checkpoint(self.out / BEST, best)
+    def _complete_folder(self, content: dict[str, Any], source: Path) -> None:
+        """Bring this run's folder to what it is after a step: a kill may have come between two of its files."""
+        beside, best, last = source.with_name(BEST), self.out / BEST, self.out / LAST
+        if content["best"] is not None and (
+            best.resolve() != beside.resolve() or step_of(best) != content["best_step"]
+        ):
+            found = content if content["step"] == content["best_step"] else None
+            if found is None and step_of(beside) == content["best_step"]:
+                found = load_checkpoint(beside)
+            if found is None:
+                raise UsageError(
+                    f"the best step of the run, {content['best_step']}, is not in {beside}. Put that file back beside "
+                    f"{source.name}, or go on from {BEST}."
+                )
+            save_checkpoint(best, found)
+        if step_of(last) != content["step"]:
+            save_checkpoint(last, content)
+        if self.progress.history:
+            self._write_history()
 
     @property
     def _identity(self) -> dict[str, Any]:

@@ -44,6 +44,15 @@ def assert_same_runs(ours, theirs, but=()):
         assert same(first[name], second[name]), name
 
 
+def assert_same_folders(ours, theirs):
+    assert_same_runs(ours, theirs)
+    first, second = load_checkpoint(ours.out / "best.pt"), load_checkpoint(theirs.out / "best.pt")
+    for name in first.keys() - {"recipe"}:
+        assert same(first[name], second[name]), name
+    for name in ("history.csv", "weights/model.safetensors", "weights/README.md"):
+        assert (ours.out / name).read_bytes() == (theirs.out / name).read_bytes(), name
+
+
 def test_a_run_learns_and_leaves_weights_that_score(small_run):
     options = ("--optimizer.lr", "0.003", "--data.fewest_sentences", "3", "--data.sentences", "3")
     result = trainer(small_run, *options, "--training.epochs", "30", "--start.data_dependent", "20").run()
@@ -205,6 +214,43 @@ def test_a_best_checkpoint_that_is_gone_is_missed_before_training(small_run):
     (small_run.out / "best.pt").unlink()
     with pytest.raises(UsageError, match=r"the best step of the run, 5, is not in .*best\.pt"):
         trainer(small_run).run(resume=True)
+
+
+@pytest.mark.parametrize("missing", [("best.pt",), ("history.csv",), ("best.pt", "history.csv")], ids=str)
+def test_a_run_goes_on_whatever_file_of_its_last_step_is_missing(small_run, missing):
+    trainer(small_run, judge=lambda model: 1.0).run()
+    cut = small_run.elsewhere("cut")
+    trainer(cut, judge=lambda model: 1.0).run(until=5)
+    for name in missing:
+        (cut.out / name).unlink()
+    trainer(cut, judge=lambda model: 1.0).run(resume=True)
+    assert_same_folders(small_run, cut)
+
+
+@pytest.mark.parametrize("until", [5, 10, 20])
+def test_a_run_that_was_killed_between_best_and_last_checkpoint_goes_on_from_the_best(small_run, until):
+    """Every validation is the best so far, and each writes best.pt before last.pt and history.csv."""
+    whole, cut, earlier = small_run, small_run.elsewhere("cut"), small_run.elsewhere("earlier")
+    for run, last in ((whole, None), (cut, until), (earlier, until - 5)):
+        judgements = iter(range(9, 0, -1))
+        trainer(run, judge=lambda model, judgements=judgements: float(next(judgements))).run(until=last)
+    for name in ("last.pt", "history.csv"):
+        kept = earlier.out / name
+        kept.replace(cut.out / name) if kept.exists() else (cut.out / name).unlink()
+    with pytest.raises(UsageError, match="holds a run"):
+        trainer(cut).run()
+    judgements = iter(range(9 - until // 5, 0, -1))
+    trainer(cut, judge=lambda model: float(next(judgements))).run(resume=True)
+    assert_same_folders(whole, cut)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_damaged_best_checkpoint_is_written_again_where_the_last_is_the_best(small_run, content):
+    trainer(small_run, judge=lambda model: -1.0).run(until=5)
+    before = load_checkpoint(small_run.out / "best.pt")
+    (small_run.out / "best.pt").write_bytes(content)
+    trainer(small_run, judge=lambda model: 1.0).run(resume=True)
+    assert same(load_checkpoint(small_run.out / "best.pt"), before)
 
 
 def test_a_validation_without_a_number_is_never_the_best(small_run):
