@@ -6,47 +6,81 @@ from urllib.parse import urlsplit
 
 from brgsa.errors import InputError, UsageError
 
-# Pieces of text of which every pattern below needs one: most reports are done after these searches.
-_HINTS = (
-    *(
-        "birth",
-        "born",
-        "dob",
-        "d.o.b",
-        "name",
-        "mrn",
-        "record",
-        "protocol",
-        "patient id",
-        "patient n",
-        "patient:",
-        "accession",
-        "file",
-        "passport",
-    ),
-    *("social", "identi", "national id", "phone", " tel", "tel:", "mobile", "gsm", "fax", "@"),
+# What a name looks like: "Jane Doe", "SMITH, John", "J. Smith". Case counts here, and (?i:...) says where it does not.
+_CAPITAL = "[A-ZÇĞİÖŞÜÄÉÈÁÓÑ]"
+_WORD = rf"{_CAPITAL}[\w'’-]+"
+# ... and how the next sentence begins after "Dr." at an end.
+_BEGINS = r"(?!(?i:the|there|no|in|it|an?|on|both|this|he|she|findings|impression|comparison|lungs?|heart)\b)"
+_NAME = rf"(?:{_WORD},?\s+(?:{_CAPITAL}\.?\s+)?{_WORD}|(?:{_CAPITAL}\.\s*)+{_WORD})"
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = (
+    rf"(?:\d{{1,4}}\s?[./-]\s?\d{{1,2}}\s?[./-]\s?\d{{2,4}}|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH},?\s\d{{2,4}}"
+    rf"|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?,?\s\d{{2,4}}|(?:19|20)\d\d)"
 )
-_TITLE = re.compile(r"\b(?:Dr|Prof|Mr|Mrs|Ms|Miss|Sayın)\b")
-_LONG_NUMBER = re.compile(r"\d{7}|\d{3}\)?[ -]\d{3}")
-_DATE = r"\d{1,2}\s?[./-]\s?\d{1,2}\s?[./-]\s?\d{2,4}|\d{4}-\d{2}-\d{2}|\d{1,2}\s\w{3,9}\s\d{4}"
-_IDENTIFIERS = {
-    "a date of birth": re.compile(rf"(?:birth\w*|\bborn|\bd\.?o\.?b)\b[^.\n]{{0,20}}?(?:{_DATE})", re.IGNORECASE),
-    "a name after a title": re.compile(r"\b(?:Dr|Prof|Mr|Mrs|Ms|Miss|Sayın)\b\.?\s+(?:Dr\.?\s+)?[A-ZÇĞİÖŞÜ][\w'-]+"),
-    "a name": re.compile(
-        r"\b(?:patient(?:'s)?\s+)?(?:sur|last\s|first\s|full\s)?name\s*[:=]\s*[A-ZÇĞİÖŞÜ]\w+", re.IGNORECASE
+_NUMBER_WORD = r"(?:no|nr|num(?:ber)?|id|\#)"
+# A number as hospitals write them: at least four digits, with letters, hyphens or blanks ("0012345", "CT-2019-004711").
+_NUMBER = r"[:=\#]?\s*(?:(?-i:[A-Z]{1,4})-?)?\d(?:[ -]?[\da-z]?\d){3,}(?![\d-]|\s?(?:mm|cm|hu|kvp?|mas?)\b)"
+_LONG_NUMBER = re.compile(r"\d{4}|\d[\d ()/.-]{4,}\d")
+_SIGNED = ("signed by", "dictated by", "reported by", "reviewed by", "verified by", "approved by", "interpreted by")
+_SIGNED += ("transcribed by", "referred by", "read by")
+_PERSON = ("physician", "radiologist", "doctor", "attending", "resident", "surgeon", "technologist")
+# Each kind with words of which a text needs one, in lower case, or a pattern that it needs: most are done after these.
+_IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
+    "a date of birth": (
+        ("birth", "born", "dob", "d.o.b"),
+        re.compile(rf"\b(?:birth\w*|born|d\.?o\.?b\b\.?)[^.\n]{{0,20}}?{_DATE}", re.IGNORECASE),
     ),
-    "a record number": re.compile(
-        r"\b(?:mrn|(?:medical\s|patient\s|case\s|file\s)?record|protocol|patient\s*id|patient|accession|file|passport|"
-        r"social\ssecurity|identity|identification|national\sid)\s*(?:no|nr|num(?:ber)?|id|#)?\.?\s*[:=#]?\s*\d{4,}"
-        r"|(?<![\d.,])[1-9]\d{10}(?![\d.,]|\s?(?:mm|cm|hu))",
-        re.IGNORECASE,
+    "a name after a title": (
+        ("dr", "doctor", "prof", "mr", "ms", "miss", "doç", "uzm", "sayın"),
+        re.compile(
+            rf"\b(?:Dr|Doctor|Prof|Professor|Mr|Mrs|Ms|Miss|Doç|Uzm|Sayın)\b\.?[ \t]*(?:Dr\.?[ \t]*)?"
+            rf"(?:{_CAPITAL}\.\s*)*{_BEGINS}{_WORD}"
+            rf"|\b(?:DR|PROF|MRS)\.[ \t]*(?:DR\.[ \t]*)?(?:{_CAPITAL}\.\s*)*{_BEGINS}{_CAPITAL}{{3,}}\b"
+        ),
     ),
-    "a phone number": re.compile(
-        r"(?:phone|\btel|mobile|gsm|fax)\w*\s*[:.=]?\s*\+?[\d(][\d ()/-]{5,}\d"
-        r"|(?<![\d.,/-])(?:\+\d{1,3}[ -]?)?\(?0?\d{3}\)?[ -]\d{3}[ -]?\d{2}[ -]?\d{2}(?![\d.,])",
-        re.IGNORECASE,
+    "a name": (
+        ("name", "patient:", "patient :", "patient=", "pt:", "^", *_SIGNED, *_PERSON),
+        re.compile(
+            rf"\b(?i:(?:sur|fore)?names?)\s*(?:[:=-]\s*\w|(?i:is\s)?\s*{_WORD})"
+            rf"|\b(?i:patient|pt)\s*[:=]\s*(?:[A-Z][a-z]+,?\s+[A-Z][a-z]+|{_WORD},\s*{_WORD})"
+            rf"|\b(?i:{'|'.join(_SIGNED)})\s*:?\s*{_NAME}"
+            rf"|\b(?i:{'|'.join(_PERSON)})\s*[:=]\s*{_NAME}"
+            rf"|{_WORD}\^{_CAPITAL}\w*"
+        ),
     ),
-    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+"),
+    "a social security number": (
+        _LONG_NUMBER,
+        re.compile(
+            r"(?<![\d.,/-])\d{3}-\d{2}-\d{4}(?![\d-])"
+            r"|\b(?:ssn|social\ssecurity)\b[^.\d\n]{0,20}\d{3}[ -]?\d{2}[ -]?\d{4}",
+            re.IGNORECASE,
+        ),
+    ),
+    "a record number": (
+        _LONG_NUMBER,
+        re.compile(
+            rf"\b(?:m\.?r\.?n|(?:medical|patient|case|file|hospital)\srecord|accession|acc(?=\s?[#:])|nhs|passport|identity|"
+            rf"identification|national\sid|kimlik)\b\.?\s*{_NUMBER_WORD}?\.?\s*{_NUMBER}"
+            rf"|\b(?:protocol|file|record|chart|account)\s*[:\#]\s*{_NUMBER}"
+            rf"|\b(?:protocol|patient|file|record|chart|hospital|unit|visit|encounter|episode|admission|account|policy|"
+            rf"insurance|study|exam|order)\s*{_NUMBER_WORD}\.?\s*{_NUMBER}"
+            r"|(?<![\d.,])[1-9]\d{10}(?![\d.,]|\s?(?:mm|cm|hu)\b)"
+            r"|\b1\.[23]\.\d+(?:\.\d+){4,}",
+            re.IGNORECASE,
+        ),
+    ),
+    "a phone number": (
+        _LONG_NUMBER,
+        re.compile(
+            r"\b(?:(?:tele|mobile\s)?phone|tel|mobile|cell|gsm|fax|pager|call(?:ed)?|contact)\b\s*(?:no|number|us|at|on)?\s*[:.=]?"
+            r"\s*\+?[\d(][\d ()/-]{5,}\d"
+            r"|(?<![\d.,/-])(?:\+\d{1,3}[ -]?)?\(?0?\d{3}\)?[ .-]\d{3}[ .-]?\d{2}[ -]?\d{2}"
+            r"(?!\d|[.,]\d|\s?(?:mm|cm|hu)\b)"
+            r"|(?<![\w.,/-])\+\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,4}",
+            re.IGNORECASE,
+        ),
+    ),
+    "an e-mail address": (("@",), re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}", re.IGNORECASE)),
 }
 
 
@@ -56,10 +90,9 @@ def find_identifier(text: str) -> tuple[str, int] | None:
     The patterns find what is written in a usual way; they are a safety net, not a de-identification.
     """
     lower = text.lower()
-    hinted = any(hint in lower for hint in _HINTS)
-    if not hinted and not _TITLE.search(text) and not _LONG_NUMBER.search(text):
-        return None
-    for kind, pattern in _IDENTIFIERS.items():
+    for kind, (needed, pattern) in _IDENTIFIERS.items():
+        if not (any(word in lower for word in needed) if isinstance(needed, tuple) else needed.search(text)):
+            continue
         match = pattern.search(text)
         if match:
             return kind, match.start()
