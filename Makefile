@@ -1,10 +1,10 @@
 # Two commands do everything on a fresh clone: make demo, make test.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= demo-output
 EXTRAS := training,dicom-sr,test,slicer-test
 
-.PHONY: install demo score test test-slow lint bench
+.PHONY: install demo score test test-slow coverage lint bench
 
 install: .venv/installed
 
@@ -36,6 +36,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
+
+# how much of the code the tests reach
+coverage: install
+	$(BIN)/python -m pytest -q --cov=brgsa --cov=brgsa_training --cov-report=term
 
 lint: install
 	$(BIN)/ruff check .
