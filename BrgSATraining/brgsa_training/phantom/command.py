@@ -65,9 +65,10 @@ def add_demonstration_parser(subparsers) -> None:
         "train-demo",
         help="make phantoms, train the demonstration weights on them and measure them",
         description="Make digital phantoms, train a small model on their reports and measure it on fresh phantoms. "
-        "The recipe phantom made the weights that come with brgsa; phantom-quick is a smaller run of the same.",
+        "The recipe phantom made the weights that come with brgsa; phantom-quick is a smaller run of the same. "
+        "Run it again with the same options to go on after an interruption.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or that of this run")
     parser.add_argument(
         "--recipe",
         default="phantom",

@@ -1,10 +1,11 @@
 """Demonstration weights: make phantoms, train a small model on what their reports say, measure it on fresh phantoms.
 
 Training sees volumes and sentences only. True labels serve to choose the checkpoint (validation phantoms) and to
-measure the result (test phantoms, which decide nothing).
+measure the result (test phantoms, which decide nothing). Run again with the same options to go on after an
+interruption.
 
-OUT/first-stage, OUT/run    checkpoints and losses     OUT/weights    the weights folder with its card
-OUT/auroc.csv    the table
+OUT/recipe.json             the options                OUT/weights    the weights folder with its card
+OUT/first-stage, OUT/run    checkpoints and losses     OUT/auroc.csv    the table
 """
 
 import os
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brgsa.errors import UsageError
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
 from brgsa.prompts import PromptTokenizer
 from brgsa.weights import open_weights, save_weights
+from brgsa_training.lock import locked
 from brgsa_training.phantom.curriculum import train_in_stages
 from brgsa_training.phantom.demonstration_card import demonstration_card
+from brgsa_training.phantom.output_folder import claim
 from brgsa_training.phantom.prevalence import labels
 from brgsa_training.phantom.training_set import PhantomRecipe, phantom_set, write_vocabulary
 from brgsa_training.phantom.zero_shot import auroc_summary, auroc_table, aurocs, phantom_scores
@@ -45,14 +47,20 @@ def train_demonstration(recipe: PhantomRecipe, out: Path, workers: int = 1) -> D
     """Make phantoms, train on them, choose the checkpoint on validation phantoms, measure it on test phantoms.
 
     Raises:
-        UsageError: `out` holds something already, or the recipe does not fit the phantoms.
+        UsageError: `out` holds something else or a run with other options, another run works in it, or the recipe does
+            not fit the phantoms.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty. Choose an empty or a new folder.")
+    with locked(out, "training"):
+        goes_on = (out / "recipe.json").exists()
+        claim(out, "recipe.json", recipe.to_dict(), "demonstration weights")
+        return _train(recipe, out, workers, goes_on)
+
+
+def _train(recipe: PhantomRecipe, out: Path, workers: int, goes_on: bool) -> Demonstration:
     started, config = time.perf_counter(), recipe.phantoms
     train_seeds, validation_seeds, test_seeds = config.seeds()
     train, validation = (phantom_set(seeds, config, workers) for seeds in (train_seeds, validation_seeds))
-    vocabulary = out / "run" / "vocab.txt"
+    vocabulary = out / "vocab.txt"
     write_vocabulary(vocabulary, train.studies)
     recipe.out, recipe.data.vocabulary = str(out / "run"), str(vocabulary)
     tokenizer = PromptTokenizer(vocabulary, recipe.model.text_length)
@@ -62,7 +70,7 @@ def train_demonstration(recipe: PhantomRecipe, out: Path, workers: int = 1) -> D
         return 1 - float(np.nanmean(aurocs(scores, validation.labels)))
 
     made = time.perf_counter()
-    result = train_in_stages(recipe, out, train, validation, judge)
+    result = train_in_stages(recipe, out, train, validation, judge, resume=True)
     trained = time.perf_counter()
     model = open_weights(result.weights).load_model()
     test = phantom_set(test_seeds, config, workers)
@@ -75,7 +83,10 @@ def train_demonstration(recipe: PhantomRecipe, out: Path, workers: int = 1) -> D
     parameters = sum(parameter.numel() for parameter in model.parameters())
     seconds = made - started, trained - made
     machine = f"{os.cpu_count()} processor cores ({torch.get_num_threads()} for the training)"
-    card = demonstration_card(recipe, result, scores, test.labels, parameters, seconds, machine)
+    machine += ", counted since its last interruption" if goes_on else ""
+    weights = out / "weights"
+    if not weights.exists():  # else they are from an earlier run with these options, which would give the same
+        card = demonstration_card(recipe, result, scores, test.labels, parameters, seconds, machine)
+        save_weights(weights, model, vocabulary, train.volumes.plan, card, recipe.weights.licence)
     shutil.rmtree(result.weights)  # the same with a card that knows less
-    folder = save_weights(out / "weights", model, vocabulary, train.volumes.plan, card, recipe.weights.licence)
-    return Demonstration(folder, scores, test.labels)
+    return Demonstration(weights, scores, test.labels)

@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from brgsa.errors import OutOfMemoryError
-from brgsa.files import atomic_open, write_json
+from brgsa.files import atomic_folder, atomic_open, write_json
 from brgsa.model import BrgSAModel
 from brgsa.processes import kill_workers, process_pool
 from brgsa.prompts import PromptTokenizer
@@ -135,6 +135,9 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
                 save_voxels(voxels_path(out, name), seeds, config, max(jobs, threads))
         runs = runs_of(options, out)
         missing = [run for run in runs if not run.result.is_file()]
+        for run in runs:
+            if run not in missing:
+                _remove_checkpoints(run)  # of a run that was killed when all else was done
         steps = config.long_steps + options.variant().training.steps
         done = multiprocessing.get_context("spawn").Value("q", 0)
         with (
@@ -207,6 +210,13 @@ def train_and_measure(run: Run, options: Options, out: Path) -> None:
         with atomic_open(run.folder / "scores.npz", "wb") as file:
             np.savez(file, **scores)
     write_json(run.result, {"name": run.name, "seed": run.seed, "seconds": time.perf_counter() - started, **facts})
+    _remove_checkpoints(run)
+
+
+def _remove_checkpoints(run: Run) -> None:
+    """Remove the folders of the two stages of a run whose result is written."""
+    for stage in ("first-stage", "run"):
+        shutil.rmtree(run.folder / stage, ignore_errors=True)
 
 
 def _supervised(run: Run, recipe: PhantomRecipe, sets: Sets, progress: _Progress) -> Measured:
@@ -238,9 +248,9 @@ def _with_words(run: Run, recipe: PhantomRecipe, sets: Sets, progress: _Progress
         "best_step": result.best_step,
         **_alignment(model, image, text_embeddings(model, tokenizer, captions(test, recipe)), has_bank),
     }
-    shutil.copytree(result.weights, run.folder / "weights", dirs_exist_ok=True)
-    for stage in ("first-stage", "run"):  # checkpoints of a run that is done
-        shutil.rmtree(run.folder / stage, ignore_errors=True)
+    if not (run.folder / "weights").exists():  # else an earlier run was killed after it had copied the same ones
+        with atomic_folder(run.folder / "weights") as temporary:
+            shutil.copytree(result.weights, temporary, dirs_exist_ok=True)
     return scores, facts
 
 

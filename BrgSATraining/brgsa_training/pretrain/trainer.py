@@ -257,9 +257,8 @@ class Trainer:
     def _complete_folder(self, content: dict[str, Any], source: Path) -> None:
         """Bring this run's folder to what it is after a step: a kill may have come between two of its files."""
         beside, best, last = source.with_name(BEST), self.out / BEST, self.out / LAST
-        if content["best"] is not None and (
-            best.resolve() != beside.resolve() or step_of(best) != content["best_step"]
-        ):
+        is_here = best.resolve() == beside.resolve() and step_of(best) == content["best_step"]
+        if content["best"] is not None and not is_here:
             found = content if content["step"] == content["best_step"] else None
             if found is None and step_of(beside) == content["best_step"]:
                 found = load_checkpoint(beside)

@@ -5,16 +5,18 @@ import csv
 import numpy as np
 import pytest
 
-from brgsa.errors import UsageError
+from brgsa.errors import CANCELLED_EXIT_CODE, UsageError
 from brgsa.prompts import PromptTokenizer, clean
 from brgsa.scoring import Scorer
 from brgsa.weights import file_sha256, open_weights, verify
 from brgsa_training.cli import main
+from brgsa_training.phantom import demonstration
 from brgsa_training.phantom.phantom import make_report
 from brgsa_training.phantom.prevalence import labels
 from brgsa_training.phantom.training_set import PhantomConfig, PhantomRecipe, phantom_studies, phantom_volumes
 from brgsa_training.phantom.vocabulary import word_pieces
 from brgsa_training.phantom.zero_shot import auroc_summary, phantom_scores
+from brgsa_training.pretrain.trainer import Trainer
 
 PHANTOMS = {"train": 24, "validation": 30, "test": 40, "long_steps": 3}
 TRAINING = {"steps": 4, "validate_every": 2, "save_every": 4}
@@ -56,6 +58,24 @@ def test_the_table_agrees_with_the_scorer(run, tmp_path):
         assert [row.score for row in rows] == pytest.approx(scores[number].tolist(), abs=5e-3)
 
 
+@pytest.mark.parametrize("where", ["train_in_stages", "demonstration_card", "save_weights", "Demonstration"])
+def test_a_run_that_was_cut_goes_on_to_the_same_weights(run, recipe_file, tmp_path, monkeypatch, where):
+    command = ["phantom", "train-demo", "--out", str(tmp_path / "out"), "--recipe", str(recipe_file), "--workers", "1"]
+
+    def cut(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demonstration, where, cut)
+        assert main(command) == CANCELLED_EXIT_CODE
+    monkeypatch.setattr(Trainer, "_one_step", Trainer._one_step if where == "train_in_stages" else cut)
+    assert main(command) == 0
+    for name in ("auroc.csv", "weights/model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (run / name).read_bytes()
+    card = (tmp_path / "out" / "weights" / "README.md").read_text(encoding="utf-8")
+    assert ("since its last interruption" in card) == (where != "Demonstration")
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, recipe_file, tmp_path):
     digests = [file_sha256(run / "weights" / "model.safetensors")]
@@ -68,10 +88,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, recip
 
 
 def test_a_folder_in_use_and_an_unknown_recipe_are_refused_in_one_line(run, capsys):
+    (run.parent / "other").mkdir(exist_ok=True)
+    (run.parent / "other" / "mine.txt").touch()
+    assert main(["phantom", "train-demo", "--out", str(run.parent / "other")]) == UsageError.exit_code
     assert main(["phantom", "train-demo", "--out", str(run)]) == UsageError.exit_code
     assert main(["phantom", "train-demo", "--out", str(run / "new"), "--recipe", "nosuch"]) == UsageError.exit_code
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 2 and "not empty" in lines[0] and "phantom-quick" in lines[1]
+    assert len(lines) == 3 and "not empty" in lines[0] and "other options" in lines[1] and "phantom-quick" in lines[2]
 
 
 def test_no_patient_serves_two_purposes():

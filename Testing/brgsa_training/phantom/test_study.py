@@ -14,10 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from brgsa.errors import UsageError
 from brgsa_training.cli import main
+from brgsa_training.phantom import study as study_module
 from brgsa_training.phantom.prevalence import labels, prevalences
 from brgsa_training.phantom.study import CEILING, VARIANTS, Options, Run, captions, runs_of, train_and_measure
 from brgsa_training.phantom.study_report import measure, write_study
 from brgsa_training.phantom.training_set import PhantomConfig, phantom_set, save_voxels
+from brgsa_training.pretrain.trainer import Trainer
 
 PHANTOMS = {"train": 16, "validation": 12, "test": 20, "long_steps": 2}
 TRAINING = {"steps": 3, "validate_every": 2, "save_every": 2}
@@ -190,6 +192,28 @@ def test_other_options_and_other_folders_are_refused_in_one_line(study, tmp_path
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
     assert "no study" in lines[0] and "other options (recipe, version, seeds)" in lines[1] and "--seeds 0" in lines[2]
+
+
+@pytest.mark.parametrize("where", ["_alignment", "atomic_folder", "write_json", "_remove_checkpoints"])
+def test_a_training_that_was_cut_when_it_was_done_is_not_done_again(study, tmp_path, monkeypatch, where):
+    out, options, runs = study
+    run = Run("brgsa", 0, tmp_path / "seed-0")
+
+    def cut(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, where, cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_measure(run, options, out)
+    assert (run.folder / "run").is_dir(), "no checkpoint goes before the result is written"
+    monkeypatch.setattr(Trainer, "_one_step", cut)
+    train_and_measure(run, options, out)
+    assert not (run.folder / "run").exists() and not (run.folder / "first-stage").exists()
+    first, again = (json.loads(one.result.read_text()) | {"seconds": 0} for one in (runs[0], run))
+    assert first == again
+    for name in ("scores.npz", "weights/model.safetensors"):
+        assert (run.folder / name).read_bytes() == (runs[0].folder / name).read_bytes()
 
 
 @pytest.mark.slow
