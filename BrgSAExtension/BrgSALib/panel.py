@@ -278,7 +278,10 @@ class Panel:
             self._parameters.resultChart = scene.write_chart(table, self._volume(), self._parameters.resultChart)
         self._show_result()
         seconds, remarks = self._clock() - self._started, result.get("messages", ())
-        text = _("Done in {s} s on {device}.").format(s=f"{seconds:.1f}", device=result["settings"]["device"])
+        made_with = result["settings"]
+        text = _("Done in {s} s on {device} in {precision}.").format(
+            s=f"{seconds:.1f}", device=made_with["device"], precision=made_with["precision"]
+        )
         for remark in remarks:
             self.log(remark)
         self.say(text + (" " + _("{n} remarks are in the log.").format(n=len(remarks)) if remarks else ""))

@@ -139,6 +139,7 @@ def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> A
         ("BrgSA.AbnormalityList", "abnormalities"),
         ("BrgSA.PromptStyle", "prompts"),
         ("BrgSA.ScoreKind", "score"),
+        ("BrgSA.Precision", "precision"),
     ):
         table.SetAttribute(name, str(settings.get(key, "")))
     table.SetAttribute("BrgSA.Notice", result.get("notice") or "")

@@ -34,7 +34,7 @@ class Options:
 
     weights: str = SHIPPED
     device: str = "auto"
-    precision: str = "auto"
+    precision: str = "fp32"
     prompts: str = "single"
     kind: str = "final"
 

@@ -22,7 +22,7 @@ class Settings:
         "interpreter": "",
         "weights": "phantom",
         "device": "auto",
-        "precision": "auto",
+        "precision": "fp32",
         "accepted_licences": (),
         "weights_folders": (),
         "index": "",

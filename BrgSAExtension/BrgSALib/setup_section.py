@@ -41,7 +41,9 @@ class SetupSection:
         self._changed, self._log = changed, log
         self._fill_weights()
         for combo, name in ((ui.deviceComboBox, "device"), (ui.precisionComboBox, "precision")):
-            combo.setCurrentIndex(max(0, combo.findText(getattr(settings, name))))
+            if combo.findText(getattr(settings, name)) < 0:  # an earlier version knew it
+                setattr(settings, name, combo.itemText(0))
+            combo.setCurrentIndex(combo.findText(getattr(settings, name)))
             combo.connect("currentIndexChanged(int)", lambda index, c=combo, n=name: self._remember(n, c.currentText))
         ui.interpreterPathLineEdit.currentPath = settings.interpreter
         ui.interpreterPathLineEdit.connect("currentPathChanged(QString)", self._on_interpreter)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TABLES = 10.0  # the records are written after every case; the tables are built from them
 _PART_OF_SCORES = 0.3  # of a case's progress, where heat maps or reports follow
-SCORES_COLUMNS = ("case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags")
+SCORES_COLUMNS = ("case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags", "precision")
 FAILURES_COLUMNS = ("case", "path", "code", "reason")
 
 
@@ -246,11 +246,11 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
         _each_case(cases, known, embed, failures)
     finally:
         rows = [
-            (case.name, str(case.path), embedding_path(out, case).relative_to(out).as_posix())
+            (case.name, str(case.path), embedding_path(out, case).relative_to(out).as_posix(), scorer.precision)
             for case in cases
             if case.name in done
         ]
-        write_csv(out / "manifest.csv", ("case", "path", "embedding"), rows)
+        write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision"), rows)
         _write_failures(out, Shard(), failures)
     return BatchResult([], failures, len(done) - len(known), len(known))
 
@@ -395,6 +395,7 @@ def _write_tables(
                 "" if row["threshold"] is None else f"{row['threshold']:.6f}",
                 "" if row["positive"] is None else int(row["positive"]),
                 " ".join(record["flags"]),
+                record["settings"]["precision"],
             )
             for record in records
             for row in record["scores"]

@@ -1,6 +1,7 @@
 """The processor that a model runs on, the precision it computes in, and what to say when its memory runs out."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,11 @@ from brgsa.errors import OutOfMemoryError, SetupError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Settings of a computer by which fp32 products are computed in less. oneDNN and MPS read theirs when they are first
+# used, and have no call that takes them back, so they are taken out before that.
+for _name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "PYTORCH_MPS_FAST_MATH"):
+    os.environ.pop(_name, None)
 
 
 def choose_device(name: str) -> str:
@@ -36,28 +42,60 @@ def choose_device(name: str) -> str:
 
 
 def choose_precision(name: str, device: str) -> str:
-    """Return the precision of the image encoder; "auto" is bf16 where the processor computes in it.
+    """Return the precision if the device computes in it. A CPU without bf16 instructions emulates them, slowly.
 
     Raises:
-        UsageError: no such precision, or fp16 on a CPU.
+        UsageError: no such precision, or the device has none of it.
     """
-    if name == "auto":
-        return "bf16" if has_bf16(device) else "fp32"
     if name not in PRECISIONS:
-        raise UsageError(f"unknown precision {name!r}. Choose one of auto, {', '.join(PRECISIONS)}.")
+        raise UsageError(f"unknown precision {name!r}. Choose one of {', '.join(PRECISIONS)}.")
     if name == "fp16" and device == "cpu":
         raise UsageError("fp16 needs an accelerator. Use --precision bf16 or fp32 on a CPU.")
+    if name == "bf16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+        raise UsageError(f"{device} computes no bf16. Use --precision fp16 or fp32.")
+    if name != "fp32" and not torch.amp.is_autocast_available(device.partition(":")[0]):
+        raise UsageError(f"this version of torch computes only fp32 on {device}. Use --precision fp32.")
     return name
 
 
-def has_bf16(device: str) -> bool:
-    """Whether the processor has bf16 matrix instructions (emulated bf16 is slower than fp32)."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
+@contextlib.contextmanager
+def computing(device: str, precision: str = "fp32") -> Iterator[None]:
+    """Compute in this precision and in no other, whatever the process has asked torch for.
+
+    fp32 is IEEE fp32: neither TF32, which torch takes for convolutions on a GPU if nobody says otherwise, nor the
+    products of bf16 that `torch.set_float32_matmul_precision` allows on a CPU.
+    """
+    kind = device.partition(":")[0]
+    cast: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if torch.amp.is_autocast_available(kind):
+        cast = torch.autocast(kind, PRECISIONS[precision], enabled=precision != "fp32")
+    with _ieee_fp32(), cast:
+        yield
+
+
+@contextlib.contextmanager
+def _ieee_fp32() -> Iterator[None]:
+    backends = torch.backends
+    if hasattr(backends, "fp32_precision"):  # torch 2.9 and later
+        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+        owners += [backends.mkldnn.matmul, backends.mkldnn.conv]
+        name, strict = "fp32_precision", "ieee"
+    else:
+        owners, name, strict = [backends.cudnn], "allow_tf32", False
+    before = [getattr(owner, name) for owner in owners]
+    try:
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:  # a precision was set by the newer names, of which this older one knows nothing
+        products = "highest"
+    try:
+        torch.set_float32_matmul_precision("highest")
+        for owner in owners:
+            setattr(owner, name, strict)
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        for owner, value in zip(owners, before, strict=True):
+            setattr(owner, name, value)
 
 
 @contextlib.contextmanager

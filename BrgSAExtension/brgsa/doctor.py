@@ -75,7 +75,7 @@ def _add_devices(add) -> bool:
     try:
         import torch
 
-        from brgsa.device import choose_device, choose_precision
+        from brgsa.device import choose_device
     except (ImportError, OSError) as error:
         cure = "Install torch again: python -m pip install --force-reinstall torch (in 3D Slicer: extension PyTorch)"
         add("torch", f"cannot be loaded: {first_line(error)}", "missing", cure)
@@ -84,7 +84,7 @@ def _add_devices(add) -> bool:
         memory = torch.cuda.get_device_properties(index).total_memory / 1e9
         add(f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GB")
     device = choose_device("auto")
-    add("device in use", f"{device} in {choose_precision('auto', device)}, {torch.get_num_threads()} threads")
+    add("device in use", f"{device}, {torch.get_num_threads()} threads")
     return True
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from brgsa.abnormalities import Abnormality
-from brgsa.device import out_of_memory
+from brgsa.device import computing, out_of_memory
 from brgsa.errors import UsageError
 from brgsa.model import Attention, Block, BrgSAModel, VisionTransformer3D, cosines
 from brgsa.preprocess import ModelGrid, grid_to_ct, to_input
@@ -88,10 +88,11 @@ def heatmaps(
     make = _rollouts if method == "rollout" else _similarities
     texts = [_text(scorer, abnormality) for abnormality in abnormalities]
     volume = torch.from_numpy(to_input(scan.hu, scorer.weights.plan)).to(scorer.device)[None]
-    with out_of_memory(scorer.device):
-        maps = make(scorer.model, volume, texts, on_progress)
-        for abnormality, patches in zip(abnormalities, maps, strict=True):
-            yield on_scan(abnormality.name, method, patches, scan)
+    maps = make(scorer.model, volume, texts, on_progress)
+    for abnormality in abnormalities:
+        with out_of_memory(scorer.device), computing(scorer.device):
+            heat = on_scan(abnormality.name, method, next(maps), scan)
+        yield heat
 
 
 def attention_rollout(

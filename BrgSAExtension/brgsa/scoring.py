@@ -28,7 +28,7 @@ from brgsa.calibration import Calibration, PromptSets
 from brgsa.cases import Case, absolute, case_name
 from brgsa.checks import Finding, check_ct
 from brgsa.ct import CTVolume, Source, read_ct
-from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
+from brgsa.device import choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import SetupError, UsageError
 from brgsa.preprocess import FIDELITIES, ModelGrid, to_grid, to_input
 from brgsa.prompts import PromptTokenizer, prompt_sets
@@ -114,7 +114,7 @@ class Scorer:
         weights: str | os.PathLike = "phantom",
         *,
         device: str = "auto",
-        precision: str = "auto",
+        precision: str = "fp32",
         fidelity: str = "exact",
         cache: bool = True,
     ) -> "Scorer":
@@ -122,14 +122,13 @@ class Scorer:
 
         Args:
             device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-            precision: of the image encoder: "auto" (bf16 where the processor computes in it, else fp32), "fp32",
-                "bf16", "fp16". Prompts are always encoded in fp32.
+            precision: of the image encoder: "fp32", "bf16" or "fp16". Prompts are always encoded in fp32.
             fidelity: "exact" or "reference", see `brgsa.preprocess`.
             cache: keep embeddings on disk.
 
         Raises:
             SetupError: the weights are missing or damaged, or the device is not there.
-            UsageError: an unknown device, precision or fidelity.
+            UsageError: an unknown device, precision or fidelity, or a precision that the device cannot compute in.
         """
         if fidelity not in FIDELITIES:
             raise UsageError(f"unknown fidelity {fidelity!r}. Choose one of {', '.join(FIDELITIES)}.")
@@ -199,7 +198,7 @@ class Scorer:
         on_progress(0.10, "encoding the scan")
         image = self._embed_grid(to_input(scan.hu, self.weights.plan), on_progress)
         clock.lap("encode")
-        with torch.inference_mode():
+        with torch.inference_mode(), computing(self.device):
             from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
         source = scan.volume.source
         embedding = ScanEmbedding(
@@ -263,7 +262,7 @@ class Scorer:
         missing = [text for text in dict.fromkeys(texts) if self._known_text(text) is None]
         if missing:
             ids, mask = self.tokenizer.encode(missing)
-            with out_of_memory(self.device), torch.inference_mode():
+            with out_of_memory(self.device), torch.inference_mode(), computing(self.device):
                 vectors = self.model.embed_text(
                     torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
                 )
@@ -298,9 +297,7 @@ class Scorer:
             return cached
         with out_of_memory(self.device), torch.inference_mode(), self._block_progress(on_progress):
             tensor = torch.from_numpy(volume).to(self.device)[None]
-            with torch.autocast(
-                self.device.partition(":")[0], PRECISIONS[self.precision], enabled=self.precision != "fp32"
-            ):
+            with computing(self.device, self.precision):
                 image = self.model.embed_image(tensor)[0].float().cpu().numpy()
         if not np.isfinite(image).all():
             raise SetupError(f"the image encoder gave numbers that are not finite in {self.precision}. Use fp32.")

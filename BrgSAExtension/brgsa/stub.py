@@ -44,7 +44,7 @@ class StubScorer:
             "scores": rows,
             "findings": [],
             "messages": [],
-            "settings": {"weights": "stub", "prompts": prompts, "score": kind, "device": "none"},
+            "settings": {"weights": "stub", "prompts": prompts, "score": kind, "device": "none", "precision": "fp32"},
             "seconds": {},
         }
         return SimpleNamespace(to_dict=lambda: content)

@@ -47,6 +47,8 @@ def scores_table(scores: "ScanScores") -> str:
     head = [f"{scores.case}  ({scores.path})"]
     head += [f"  note: {message}" for message in scores.messages]
     head += [f"  {finding.severity}: {finding.message}" for finding in scores.findings]
+    if scores.settings["precision"] != "fp32":
+        head.append(f"  note: computed in {scores.settings['precision']}, which changes scores in the third decimal")
     return "\n".join([*head, text_table(columns, cells, right=(1, 3, 4)), *([scores.notice] if scores.notice else [])])
 
 

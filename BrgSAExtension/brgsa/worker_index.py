@@ -42,6 +42,7 @@ def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
     return {
         "hits": [hit.to_dict(rank) for rank, hit in enumerate(hits, 1)],
         "scans": len(index),
+        "precision": index.about["precision"],
         "left_out": [index.case(row).name for row in own],
         "notice": weights.notice,
         "notes": notes,

@@ -169,7 +169,7 @@ class ScanRequests:
         from brgsa.weights import open_weights
 
         weights = job.text("weights", "phantom")
-        device, precision = job.text("device", "auto"), job.text("precision", "auto")
+        device, precision = job.text("device", "auto"), job.text("precision", "fp32")
         job.progress(0.02, "checking the weights")
         opened = open_weights(weights)
         key = (opened.checksum, device, precision)

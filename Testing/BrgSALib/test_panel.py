@@ -483,6 +483,13 @@ def test_choices_of_the_machine_survive_the_panel(host):
     again.close()
 
 
+def test_a_choice_that_is_no_longer_offered_becomes_the_default(host):
+    host.logic.settings.precision = "auto"
+    again = module_host.Host()
+    assert again.ui.precisionComboBox.currentText == "fp32" and again.logic.settings.precision == "fp32"
+    again.close()
+
+
 @pytest.mark.slow
 def test_the_cache_is_cleared_and_the_computer_examined(phantom, host):
     host.ui.clearCacheButton.click()

@@ -149,7 +149,8 @@ RESULT = {
     "scores": [row("Emphysema", 0.25, 0.7, 0.1, True), row("Düne; & <b>x</b>", -0.125, None, None, None)],
     "findings": [{"code": "thick-slices", "severity": "warning", "message": "the slices are thick"}],
     "messages": [],
-    "settings": {"weights": "phantom", "weights_checksum": "ab12", "prompts": "single", "score": "final"},
+    "settings": {"weights": "phantom", "weights_checksum": "ab12", "prompts": "single", "score": "final"}
+    | {"precision": "bf16"},
     "seconds": {},
 }
 
@@ -165,6 +166,7 @@ def test_scores_become_a_table_with_titles_units_and_provenance(phantom):
     assert table.GetColumnTitle("Score") == "Score" and table.GetUseColumnTitleAsColumnHeader()
     assert table.GetAttribute("BrgSA.Weights") == "phantom"
     assert table.GetAttribute("BrgSA.WeightsChecksum") == "ab12"
+    assert table.GetAttribute("BrgSA.Precision") == "bf16"
     assert scene.result_volume(table) is phantom
 
 

@@ -41,7 +41,17 @@ def test_a_batch_writes_the_documented_files(scorer, torso_paths, tmp_path):
     assert [(row["case"], row["abnormality"]) for row in table] == [
         (f"case{n}", name) for n in range(3) for name in TWO.names
     ]
-    assert list(table[0]) == ["case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags"]
+    assert list(table[0]) == [
+        "case",
+        "path",
+        "abnormality",
+        "score",
+        "probability",
+        "threshold",
+        "positive",
+        "flags",
+        "precision",
+    ]
     expected = scorer.score(torso_paths[1], TWO)["Emphysema"].score
     assert float(table[3]["score"]) == pytest.approx(expected, abs=1e-6)
     assert rows(out / "failures.csv") == []

@@ -12,7 +12,6 @@ from brgsa import AbnormalityList, Scorer
 from brgsa.abnormalities import Abnormality
 from brgsa.cases import find_cases
 from brgsa.ct import read_ct
-from brgsa.device import choose_precision
 from brgsa.errors import InputError, SetupError, UsageError
 from brgsa.model import cosines
 from brgsa.preprocess import to_grid, to_input
@@ -235,12 +234,6 @@ def test_an_unknown_score_or_prompt_style_is_refused_before_the_scan_is_read(sco
         scorer.score("no-such-file.nii.gz", FOUR, kind="best")
     with pytest.raises(InputError, match=r"no-such-file\.nii\.gz"):
         scorer.score("no-such-file.nii.gz", FOUR)
-
-
-def test_precision_auto_is_fp32_where_the_processor_has_no_bf16():
-    capabilities = torch.cpu.get_capabilities()
-    expected = "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-    assert choose_precision("auto", "cpu") == expected
 
 
 def test_memory_that_runs_out_is_said_in_one_line(scorer, torso_paths, monkeypatch):

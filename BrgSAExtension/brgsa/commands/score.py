@@ -6,6 +6,10 @@ import sys
 INPUT_HELP = (
     "NIfTI, NRRD or MetaImage file, DICOM folder or file, folder tree of any of these, or CSV with a `path` column"
 )
+PRECISION_HELP = (
+    "number format of the image encoder; bf16 and fp16 take half the memory and change scores in the third decimal "
+    "(default: %(default)s)"
+)
 
 
 def add_parser(subparsers) -> None:
@@ -73,7 +77,7 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     add_weights_option(parser, "weights")
     parser.add_argument("--fidelity", choices=("exact", "reference"), default="exact", help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="(default: %(default)s)")
-    parser.add_argument("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="(default: %(default)s)")
+    parser.add_argument("--precision", default="fp32", metavar="fp32|bf16|fp16", help=PRECISION_HELP)
 
 
 def scorer_of(arguments: argparse.Namespace):

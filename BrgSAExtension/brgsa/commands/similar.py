@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             "scans": len(index),
             "weights": scorer.weights.name,
             "score": kind,
+            "precision": index.about["precision"],
             "left_out": own,
             "notice": scorer.weights.notice,
             "notes": notes,

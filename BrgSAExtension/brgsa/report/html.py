@@ -123,7 +123,8 @@ def document(
 def introduction(scores: ScanScores, scan: PreparedScan, made: datetime) -> str:
     """One line about the scan and what scored it, HTML."""
     return f"""<p>{_size(scan)}. Weights <b>{escape(str(scores.settings["weights"]))}</b>, list
-<b>{escape(str(scores.settings["abnormalities"]))}</b>, made {made:%Y-%m-%d %H:%M} UTC.</p>"""
+<b>{escape(str(scores.settings["abnormalities"]))}</b>, precision {escape(str(scores.settings["precision"]))},
+made {made:%Y-%m-%d %H:%M} UTC.</p>"""
 
 
 def _size(scan: PreparedScan) -> str:

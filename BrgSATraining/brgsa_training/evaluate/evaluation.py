@@ -118,6 +118,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             "labels_without_score": len(cohort.missing),
             "scores_without_labels": len(cohort.extra),
             "weights_checksum": info.checksum,
+            "precision": info.precision,
             "prompts": info.style,
             "score": info.kind,
             "files": [{"path": str(path), "sha256": file_sha256(path)} for path in files],

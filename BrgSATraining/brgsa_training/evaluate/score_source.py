@@ -28,6 +28,7 @@ class ScoreInfo:
         style, kind: prompt style and score kind, as `brgsa score` calls them.
         prompts: abnormality -> positive and negative prompts that were scored.
         checksum: of the weights, None where it is not known.
+        precision: of the image encoder, None where it is not known.
         notice: what must be said wherever the scores are shown, None where nothing.
     """
 
@@ -35,6 +36,7 @@ class ScoreInfo:
     kind: str = "final"
     prompts: Mapping[str, PromptSets] = field(default_factory=dict)
     checksum: str | None = None
+    precision: str | None = None
     notice: str | None = None
 
 
@@ -45,11 +47,11 @@ def score_info(table: Path, abnormalities: AbnormalityList, style: str, kind: st
         settings = run["settings"]
         found = settings["prompts"], settings["score"]
         own = {row.name: prompt_sets(row, found[0]) for row in (Abnormality(**row) for row in run["abnormalities"])}
-        checksum, notice = settings["weights_checksum"], run.get("notice")
+        checksum, notice, precision = settings["weights_checksum"], run.get("notice"), settings.get("precision")
     except (OSError, ValueError, KeyError, TypeError, UsageError):
         return ScoreInfo(style, kind, {row.name: prompt_sets(row, style) for row in abnormalities})
     prompts = {row.name: prompt_sets(row, found[0]) for row in abnormalities}
-    return ScoreInfo(*found, prompts | own, checksum, notice)
+    return ScoreInfo(*found, prompts | own, checksum, precision, notice)
 
 
 def score_scans(
@@ -107,7 +109,8 @@ def score_cache(
         for row in result.scores:
             optional = [None if v is None else f"{v:.6f}" for v in (row.probability, row.threshold)]
             positive = None if row.positive is None else int(row.positive)
-            rows.append((case, str(source.path), row.name, f"{row.score:.6f}", *optional, positive, ""))
+            values = (f"{row.score:.6f}", *optional, positive)
+            rows.append((case, str(source.path), row.name, *values, "", scorer.precision))
     write_csv(out / "scores.csv", SCORES_COLUMNS, rows)
     write_json(
         out / "run.json",

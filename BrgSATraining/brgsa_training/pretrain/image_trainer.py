@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
+from brgsa.device import PRECISIONS, choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import BrgSAError, UsageError
 from brgsa.model import BrgSAModel
 from brgsa_training.data.cache import VolumeCache
@@ -62,7 +62,7 @@ class ImageTraining:
         save_every: steps between checkpoints.
         centre: volumes on which the patch embedding is centred first; 0 not to.
         device: auto, cuda, mps or cpu.
-        precision: auto, bf16 or fp32.
+        precision: fp32 or bf16.
     """
 
     batch_size: int = 64
@@ -71,7 +71,7 @@ class ImageTraining:
     save_every: int = 500
     centre: int = 0
     device: str = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass
@@ -150,7 +150,12 @@ class ImageTrainer:
             BrgSAError: the loss is not finite, or the disk is full.
         """
         training = self.recipe.training
-        with locked(self.out, "training") if self.world.first else nullcontext(), out_of_memory(str(self.device)):
+        device = str(self.device)
+        with (
+            locked(self.out, "training") if self.world.first else nullcontext(),
+            out_of_memory(device),
+            computing(device),
+        ):
             self._find_state(resume)
             self.batches.first_step = self.step
             pinned = self.device.type == "cuda"

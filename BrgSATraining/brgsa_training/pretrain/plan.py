@@ -2,7 +2,7 @@
 
 import torch
 
-from brgsa.device import choose_device, has_bf16
+from brgsa.device import PRECISIONS, choose_device
 from brgsa.model import BrgSAModel
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.pretrain.build import model_config
@@ -30,11 +30,8 @@ def describe(recipe: Recipe, material: Material, processes: int = 1) -> list[str
     share = training.batch_size // processes
     held = min(share, training.chunk or share)
     device = choose_device("auto") if training.device == "auto" else training.device
-    if training.precision != "auto":
-        bf16 = training.precision == "bf16"
-    else:  # a GPU that this machine lacks is taken for a recent one
-        bf16 = (device.startswith("cuda") and not torch.cuda.is_available()) or has_bf16(device)
-    memory = estimate(config, parameters, train.shape, held, 2 if bf16 else 4, training.checkpoint_blocks)
+    element_bytes = PRECISIONS[training.precision].itemsize
+    memory = estimate(config, parameters, train.shape, held, element_bytes, training.checkpoint_blocks)
     flops = step_flops(config, train.shape, recipe.model.text_length)
     cases = sum(len(study.cases) for study in train.studies)
     validation = f"{len(material.validation)} studies" if material.validation else "none"
@@ -42,7 +39,7 @@ def describe(recipe: Recipe, material: Material, processes: int = 1) -> list[str
         f"training    {len(train)} studies ({cases} volumes), validation {validation}",
         f"volumes     {_by(train.shape)} voxels of {_by(train.volumes.plan.spacing)} mm",
         f"steps       {steps} of {training.batch_size} pairs on {processes} process(es); {per_epoch} per epoch",
-        f"model       {parameters / 1e6:.1f} million parameters, {'bf16' if bf16 else 'fp32'} on {device}",
+        f"model       {parameters / 1e6:.1f} million parameters, {training.precision} on {device}",
         f"memory      {memory.total / 1e9:.2f} GB per process: {memory.state / 1e9:.2f} GB for weights and optimizer, "
         f"{memory.activations / 1e9:.2f} GB for {held} pairs at a time",
         f"arithmetic  {flops / 1e12:.3f} TFLOP per pair, {flops * steps * training.batch_size / 1e18:.3g} EFLOP in all",

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from brgsa.device import PRECISIONS, choose_device, choose_precision, out_of_memory
+from brgsa.device import PRECISIONS, choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
@@ -132,7 +132,7 @@ class Trainer:
         """
         with locked(self.out, "training") if self.world.first else nullcontext():
             self._find_state(resume)
-            with self._memory_advice():
+            with self._memory_advice(), computing(str(self.device)):
                 self._train(min(self.steps, until or self.steps))
             weights = self.out / "weights"
             if until is None and self.world.first:
