@@ -37,8 +37,8 @@ def parity_model(parity):
     def make():
         from safetensors.torch import load_file
 
-        from brgsa.convert import convert_state
         from brgsa.model import BrgSAConfig, BrgSAModel
+        from brgsa.weights.released import convert_state
 
         sizes = json.loads((parity / "tiny_model.json").read_text())
         vision, text, bert = sizes["vision"], sizes["text"], json.loads((parity / "tiny_bert_config.json").read_text())

@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from brgsa.errors import BrgSAError
-from brgsa.protocol import NO_SCAN
+from brgsa.worker.protocol import NO_SCAN
 
 from . import exports, packages
 from .dialogs import Dialogs

@@ -5,7 +5,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from brgsa.protocol import NO_SCAN, NOT_AVAILABLE
+from brgsa.worker.protocol import NO_SCAN, NOT_AVAILABLE
 
 from . import scene, views
 from .heatmap_nodes import ABNORMALITY_ATTRIBUTE, heatmap_maximum, is_heatmap, release

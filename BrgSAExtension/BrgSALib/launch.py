@@ -45,7 +45,7 @@ def worker_launch(interpreter: str = "", environment: Mapping[str, str] | None =
     Raises:
         FileNotFoundError: there is no such interpreter.
     """
-    module = "brgsa.stub" if os.environ.get("BRGSA_STUB") else "brgsa.worker"
+    module = "brgsa.worker.stub" if os.environ.get("BRGSA_STUB") else "brgsa.worker.server"
     # `-m` puts the working folder first on the module path: source checkouts are not on the path of PythonSlicer.
     return _launch(interpreter, environment, ("-m", module), EXTENSION_FOLDER)
 

@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from brgsa.errors import BrgSAError
-from brgsa.protocol import CANCELLED, ERROR_CODES, NO_SCAN
+from brgsa.worker.protocol import CANCELLED, ERROR_CODES, NO_SCAN
 
 from . import scene, views
 from .abnormality_table import AbnormalityTable

@@ -19,7 +19,7 @@ from typing import Any
 from brgsa.abnormalities import AbnormalityList
 from brgsa.errors import BrgSAError
 from brgsa.files import write_json
-from brgsa.protocol import CANCELLED, ERROR_CODES
+from brgsa.worker.protocol import CANCELLED, ERROR_CODES
 
 from .launch import Launch, kill_group, start
 from .session import Done, Failed, Options, Progress, Session, Stop

@@ -5,7 +5,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from brgsa.protocol import CANCELLED
+from brgsa.worker.protocol import CANCELLED
 
 from .session import Done, Failed, Progress, Stop
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.abnormalities import AbnormalityList
-from brgsa.protocol import CANCELLED
+from brgsa.worker.protocol import CANCELLED
 
 from .volume_file import Snapshot, write_nrrd
 from .worker_client import WorkerClient

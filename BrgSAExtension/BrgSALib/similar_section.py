@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from brgsa.protocol import NO_SCAN
+from brgsa.worker.protocol import NO_SCAN
 
 from . import scan_source, scene, views
 from .dialogs import Dialogs

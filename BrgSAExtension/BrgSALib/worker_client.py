@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from brgsa.protocol import CANCELLED, PROTOCOL_VERSION
+from brgsa.worker.protocol import CANCELLED, PROTOCOL_VERSION
 
 from .launch import Launch, kill_group, start
 

@@ -15,11 +15,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Abnormality": "brgsa.abnormalities",
     "AbnormalityList": "brgsa.abnormalities",
-    "CTVolume": "brgsa.ct",
+    "CTVolume": "brgsa.ct.volume",
     "Scorer": "brgsa.scoring",
     "ScanScores": "brgsa.scores",
-    "check_ct": "brgsa.checks",
-    "read_ct": "brgsa.ct",
+    "check_ct": "brgsa.ct.checks",
+    "read_ct": "brgsa.ct.volume",
 }
 __all__ = [*_HOMES]
 

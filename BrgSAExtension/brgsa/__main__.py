@@ -2,6 +2,6 @@
 
 import sys
 
-from brgsa.cli import main
+from brgsa.commands.main import main
 
 sys.exit(main())

@@ -90,7 +90,7 @@ def _add_devices(add) -> bool:
 
 def _add_weights(add) -> bool:
     from brgsa.errors import BrgSAError
-    from brgsa.weights import open_weights, registry
+    from brgsa.weights.folder import open_weights, registry
 
     usable = False
     for row in registry().values():

@@ -29,7 +29,7 @@ from brgsa.files import write_json
 from brgsa.interpolation import Samples, interpolate
 
 if TYPE_CHECKING:
-    from brgsa.ct import CTVolume
+    from brgsa.ct.volume import CTVolume
 
 FIDELITIES = ("exact", "reference")
 PLAN_VERSION = 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from brgsa.checks import Finding
+from brgsa.ct.checks import Finding
 
 SCORES_VERSION = 1
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from brgsa.command_line import Command, run
+from brgsa.commands.command_line import Command, run
 
 COMMANDS = {
     "phantom": Command(
@@ -43,7 +43,7 @@ COMMANDS = {
         "add_modality_gap_parser",
     ),
     "check-report": Command(
-        "brgsa_training.second_reader.command", "compare what a report names with what the model sees in the scan"
+        "brgsa_training.report_check.command", "compare what a report names with what the model sees in the scan"
     ),
     "calibrate": Command(
         "brgsa_training.evaluate.command",

@@ -10,7 +10,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6", reason="the Slicer tests need PySide6_Essentials and slicer-core")
 pytest.importorskip("slicer_core", reason="the Slicer tests need PySide6_Essentials and slicer-core")
 
-STANDIN = Path(__file__).resolve().parents[1] / "standin"
+STANDIN = Path(__file__).resolve().parents[1] / "standins" / "panel"
 sys.path.insert(0, str(STANDIN))
 import module_host  # noqa: E402
 

@@ -131,8 +131,8 @@ def test_sample_data_are_offered_with_checksum_and_without_network(empty_scene, 
 
 
 def test_the_phantom_passes_as_a_chest(empty_scene, tmp_path):
-    from brgsa.checks import check_ct
-    from brgsa.ct import read_ct
+    from brgsa.ct.checks import check_ct
+    from brgsa.ct.volume import read_ct
     from BrgSALib import scene
     from BrgSALib.volume_file import write_nrrd
 

@@ -230,7 +230,7 @@ def test_only_the_pure_part_of_the_scoring_library_enters_slicers_process():
         "heavy = {'torch', 'transformers', 'monai', 'nibabel', 'SimpleITK', 'brgsa_training'} & set(sys.modules)\n"
         "print(sorted(loaded), sorted(heavy))\n"
     )
-    command = [sys.executable, "-c", code, str(REPOSITORY / "Testing" / "standin")]
+    command = [sys.executable, "-c", code, str(REPOSITORY / "Testing" / "standins" / "panel")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    allowed = ["abnormalities", "abnormality_files", "errors", "files", "prompts", "protocol"]
+    allowed = ["abnormalities", "abnormality_files", "errors", "files", "prompts", "worker", "worker.protocol"]
     assert done.stdout.strip() == f"{['brgsa', *(f'brgsa.{name}' for name in allowed)]} []", done.stderr

@@ -457,7 +457,7 @@ def test_a_weights_folder_that_was_removed_is_named(phantom, host, answers, weig
 
 
 def test_a_bundle_is_imported_and_chosen(phantom, host, answers, tmp_path):
-    from brgsa.weights import export_bundle
+    from brgsa.weights.folder import export_bundle
 
     answers.path = export_bundle("phantom", tmp_path / "shared.zip")
     answers.folder = tmp_path

@@ -8,7 +8,7 @@ import pytest
 import slicer
 import vtk
 
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from BrgSALib import exports, scene
 from BrgSALib.volume_file import write_nrrd
 

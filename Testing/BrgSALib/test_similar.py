@@ -17,8 +17,8 @@ RANK, CASE, SCORE, NOTE = range(4)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     """An index of three small scans, the scan "own" among them."""
-    from brgsa.cases import find_cases
-    from brgsa.indexing import index_cases
+    from brgsa.batch.index import index_cases
+    from brgsa.ct.cases import find_cases
     from brgsa.scoring import Scorer
 
     folder = tmp_path_factory.mktemp("cases")

@@ -12,7 +12,7 @@ import pytest
 from BrgSALib.launch import EXTENSION_FOLDER, Launch, worker_launch
 from BrgSALib.worker_client import ENDED, Limits, WorkerClient
 
-STANDIN = Path(__file__).resolve().parents[1] / "standin"
+STANDIN = Path(__file__).resolve().parents[1] / "standins" / "panel"
 SCORE = {"scan": "a", "path": "x", "abnormalities": [{"name": "Emphysema"}]}
 
 

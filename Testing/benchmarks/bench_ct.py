@@ -15,8 +15,8 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its customary name)
 
-from brgsa.checks import check_ct
-from brgsa.ct import read_ct
+from brgsa.ct.checks import check_ct
+from brgsa.ct.volume import read_ct
 
 sys.path.insert(0, str(Path(__file__).parent))
 from volumes import write_chest

@@ -22,7 +22,7 @@ import SimpleITK
 import torch
 import volumes
 
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa.preprocess import PreprocessingPlan, grid_to_ct, to_grid, to_input
 
 PLAN = PreprocessingPlan()

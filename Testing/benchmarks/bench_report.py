@@ -12,7 +12,7 @@ import volumes
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.heatmap import heatmaps
-from brgsa.heatmap_file import save_heatmap
+from brgsa.report.heatmap_file import save_heatmap
 from brgsa.report.html import write_html
 from brgsa.scoring import Scorer
 

@@ -28,7 +28,7 @@ from brgsa.abnormalities import AbnormalityList
 from brgsa.model import BrgSAConfig, BrgSAModel, cosines
 from brgsa.preprocess import PreprocessingPlan
 from brgsa.scoring import Scorer
-from brgsa.weights import save_weights
+from brgsa.weights.folder import save_weights
 
 FIRST, SECOND = AbnormalityList.preset("ct-rate-18"), AbnormalityList.preset("ct-rate-lt-15")
 

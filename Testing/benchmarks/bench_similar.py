@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.indexing import write_index
-from brgsa.similar import ScanIndex
+from brgsa.batch.index import write_index
+from brgsa.batch.search import ScanIndex
 
 WIDTH = 768
 PART = 10_000

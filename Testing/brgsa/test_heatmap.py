@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from brgsa import heatmap
 from brgsa.abnormalities import Abnormality
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa.errors import UsageError
 from brgsa.heatmap import attention_rollout, heatmaps, patch_similarity, to_scan, upsample
-from brgsa.heatmap_file import heatmap_file_names, save_heatmap
 from brgsa.model import BrgSAConfig, BrgSAModel, cosines
 from brgsa.preprocess import ModelGrid, PreprocessingPlan
+from brgsa.report.heatmap_file import heatmap_file_names, save_heatmap
 from brgsa.scoring import Scorer
 
 TWO = [Abnormality("Lung nodule"), Abnormality("Emphysema")]

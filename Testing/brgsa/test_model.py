@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from brgsa.convert import IGNORED, PREFIX, rename
 from brgsa.model import BrgSAConfig, BrgSAModel, VisionTransformer3D, cosines, sine_position_table
+from brgsa.weights.released import IGNORED, PREFIX, rename
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 
 from brgsa import AbnormalityList, Scorer
 from brgsa.abnormalities import Abnormality
-from brgsa.cli import main
+from brgsa.commands.main import main
 from brgsa.device import choose_precision, computing
 from brgsa.errors import UsageError
 from brgsa.heatmap import heatmaps

@@ -10,13 +10,13 @@ import torch
 
 from brgsa import AbnormalityList, Scorer
 from brgsa.abnormalities import Abnormality
-from brgsa.cases import find_cases
-from brgsa.ct import read_ct
+from brgsa.ct.cases import find_cases
+from brgsa.ct.volume import read_ct
 from brgsa.errors import InputError, SetupError, UsageError
 from brgsa.model import cosines
 from brgsa.preprocess import to_grid, to_input
 from brgsa.scoring import ScanScores, settings_digest
-from brgsa.weights import open_weights
+from brgsa.weights.folder import open_weights
 
 FOUR = AbnormalityList.from_names(["Lung nodule", "Pleural effusion", "Emphysema", "Hiatal hernia"])
 

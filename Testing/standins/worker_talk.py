@@ -5,7 +5,7 @@ import json
 import queue
 import threading
 
-from brgsa.worker import Worker
+from brgsa.worker.server import Worker
 
 
 class Talk:

@@ -25,11 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Check and print; a scan that cannot be read is an error among the findings."""
     from tqdm import tqdm
 
-    from brgsa.checks import Finding, check_ct
-    from brgsa.ct import read_ct
+    from brgsa.ct.checks import Finding, check_ct
+    from brgsa.ct.volume import read_ct
     from brgsa.errors import BrgSAError, CasesFailedError, InputError
     from brgsa.tables import text_table
-    from brgsa.weights import open_weights
+    from brgsa.weights.folder import open_weights
 
     window_mm = open_weights(arguments.weights).plan.window_mm
     reports, unread = [], 0

@@ -26,7 +26,7 @@ def add_parser(subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Index and say what changed."""
     cases = cases_of(arguments)
-    from brgsa.indexing import index_cases
+    from brgsa.batch.index import index_cases
 
     try:
         result = index_cases(scorer_of(arguments), cases, arguments.out, remove_vanished=arguments.remove_vanished)

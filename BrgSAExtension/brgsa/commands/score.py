@@ -100,7 +100,7 @@ def cases_of(arguments: argparse.Namespace) -> list:
     """
     from dataclasses import replace
 
-    from brgsa.cases import find_cases
+    from brgsa.ct.cases import find_cases
     from brgsa.errors import UsageError
 
     cases = find_cases(arguments.inputs)
@@ -117,13 +117,13 @@ def run(arguments: argparse.Namespace) -> int:
     from brgsa.tables import cases_table, scores_table
 
     abnormalities = AbnormalityList.parse(arguments.abnormalities)
-    from brgsa.case_files import CaseFiles
+    from brgsa.batch.case_files import CaseFiles
 
     files = CaseFiles.parse(
         arguments.heatmap, arguments.heatmap_method, arguments.report, abnormalities, arguments.heatmap_format
     )
     cases = cases_of(arguments)
-    from brgsa.batch import Shard, score_cases
+    from brgsa.batch.score import Shard, score_cases
     from brgsa.scoring import ScanScores
 
     shard = Shard.parse(arguments.shard)

@@ -35,11 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--top {arguments.top} asks for no scan. Give a number from 1 on.")
     if arguments.series and arguments.scan is None:
         raise UsageError("--series goes with a SCAN.")
-    from brgsa.cases import find_case
+    from brgsa.ct.cases import find_case
 
     case = None if arguments.scan is None else find_case(arguments.scan, arguments.series)
 
-    from brgsa.similar import ScanIndex, hits_table, similar_to_scan, similar_to_text
+    from brgsa.batch.search import ScanIndex, hits_table, similar_to_scan, similar_to_text
 
     index = ScanIndex.open(arguments.index)
     scorer = _scorer(arguments, index)
@@ -84,7 +84,7 @@ def _scorer(arguments: argparse.Namespace, index):
     """Load the weights of the index, with the precision and fidelity that it was made with."""
     from brgsa.errors import SetupError
     from brgsa.scoring import Scorer
-    from brgsa.weights import open_weights
+    from brgsa.weights.folder import open_weights
 
     name = arguments.weights or index.about["weights"]
     print(f"loading weights {name} ...", file=sys.stderr)

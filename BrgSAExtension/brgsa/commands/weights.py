@@ -34,7 +34,7 @@ def add_parser(subparsers) -> None:
 def list_weights(arguments: argparse.Namespace) -> None:
     """Print the registry."""
     from brgsa.tables import text_table
-    from brgsa.weights import registry
+    from brgsa.weights.folder import registry
 
     rows = [[row.name, "yes" if row.folder else "no", row.licence, row.description] for row in registry().values()]
     print(text_table(["name", "shipped", "licence", "what"], rows))
@@ -45,7 +45,7 @@ def list_weights(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     """Print what a weights folder holds, as JSON."""
-    from brgsa.weights import open_weights
+    from brgsa.weights.folder import open_weights
 
     print(json.dumps(open_weights(arguments.weights).describe(), indent=2))
 
@@ -53,7 +53,7 @@ def info(arguments: argparse.Namespace) -> None:
 def verify_weights(arguments: argparse.Namespace) -> None:
     """Read every byte again."""
     from brgsa.errors import SetupError
-    from brgsa.weights import locate, verify
+    from brgsa.weights.folder import locate, verify
 
     folder = locate(arguments.weights)[1]
     problems = verify(folder, fresh=True)
@@ -65,7 +65,7 @@ def verify_weights(arguments: argparse.Namespace) -> None:
 def import_weights(arguments: argparse.Namespace) -> None:
     """Make a weights folder."""
     from brgsa.errors import SetupError, UsageError
-    from brgsa.weights import import_bundle, import_released, is_bundle
+    from brgsa.weights.folder import import_bundle, import_released, is_bundle
 
     if not Path(arguments.file).is_file():
         raise SetupError(f"{arguments.file}: there is no such file; check the spelling.")
@@ -85,7 +85,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Pack weights."""
-    from brgsa.weights import export_bundle
+    from brgsa.weights.folder import export_bundle
 
     bundle = export_bundle(arguments.weights, arguments.file)
     print(f"packed into {bundle}. On the other machine: brgsa weights import {bundle.name} --out DIR")

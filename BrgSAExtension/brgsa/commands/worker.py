@@ -14,6 +14,6 @@ def add_parser(subparsers) -> None:
 
 def run(arguments) -> int:
     """Serve until the input ends."""
-    from brgsa.worker import main
+    from brgsa.worker.server import main
 
     return main()

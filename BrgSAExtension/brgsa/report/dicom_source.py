@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from brgsa.dicom_series import choose_series
+from brgsa.ct.dicom_series import choose_series
+from brgsa.ct.source import Source
 from brgsa.errors import InputError, first_line
 from brgsa.scoring import Progress, silent
-from brgsa.stored import Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset

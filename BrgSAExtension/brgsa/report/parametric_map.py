@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import brgsa
-from brgsa.ct import CTVolume
-from brgsa.dicom_series import SAME_POSITION
+from brgsa.ct.dicom_series import SAME_POSITION
+from brgsa.ct.volume import CTVolume
 from brgsa.errors import InputError, SetupError
 from brgsa.files import atomic_path
 from brgsa.heatmap import HeatMap

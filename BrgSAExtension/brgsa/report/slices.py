@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brgsa.ct import CTVolume
+from brgsa.ct.volume import CTVolume
 from brgsa.heatmap import HeatMap
 
 WINDOW_HU = (-1000.0, 500.0)  # lungs and soft tissue in one picture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import brgsa
 from brgsa.abnormalities import Abnormality
+from brgsa.ct.source import Source
 from brgsa.errors import InputError, SetupError
 from brgsa.files import atomic_path
 from brgsa.report.dicom_source import (
@@ -23,7 +24,6 @@ from brgsa.report.dicom_source import (
     series_headers,
 )
 from brgsa.scoring import AbnormalityScore, Progress, ScanScores, silent
-from brgsa.stored import Source
 
 if TYPE_CHECKING:
     from pydicom import Dataset

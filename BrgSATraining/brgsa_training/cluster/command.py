@@ -28,7 +28,7 @@ def add_parser(subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from brgsa.abnormalities import AbnormalityList
-    from brgsa.cases import find_cases
+    from brgsa.ct.cases import find_cases
     from brgsa.errors import UsageError
     from brgsa_training.cluster.score import score_on_ray
 

@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from brgsa.abnormalities import AbnormalityList
-from brgsa.batch import BatchResult, Shard, score_cases
-from brgsa.cases import Case
+from brgsa.batch.score import BatchResult, Shard, score_cases
+from brgsa.ct.cases import Case
 from brgsa.scoring import Scorer
 from brgsa_training.cluster.session import connect
 
@@ -27,7 +27,7 @@ def score_on_ray(
     scorer_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> BatchResult:
-    """Do what `brgsa.batch.score_cases` does: shards of the cases go to workers that keep their model.
+    """Do what `brgsa.batch.score.score_cases` does: shards of the cases go to workers that keep their model.
 
     The results are gathered here at the end; a case that failed on a worker is tried once more then.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.cases import safe_name
+from brgsa.ct.cases import safe_name
+from brgsa.ct.source import EXTENSIONS
 from brgsa.errors import InputError
 from brgsa.prompts import PromptTokenizer
-from brgsa.stored import EXTENSIONS
 from brgsa_training.summarize.captions import read_captions
 
 log = logging.getLogger(__name__)

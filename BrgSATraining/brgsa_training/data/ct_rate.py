@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.ct import CTVolume, read_ct
+from brgsa.ct.volume import CTVolume, read_ct
 from brgsa.errors import InputError
 from brgsa.preprocess import rescale_reference
 from brgsa_training.data.folder import read_table

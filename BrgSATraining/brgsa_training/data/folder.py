@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from brgsa.cases import find_cases
+from brgsa.ct.cases import find_cases
 from brgsa.errors import InputError
 from brgsa.files import csv_dicts
 from brgsa_training.data.scan import Scan
@@ -20,7 +20,7 @@ def list_folder(inputs: Sequence[str | os.PathLike], studies: str | os.PathLike 
             name, every case is a study and a patient of its own.
 
     Raises:
-        InputError: see `brgsa.cases.find_cases`; or the table of studies cannot be used.
+        InputError: see `brgsa.ct.cases.find_cases`; or the table of studies cannot be used.
     """
     known = read_studies(studies) if studies else {}
     scans = []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.cases import safe_name
-from brgsa.ct import CTVolume, Source
+from brgsa.ct.cases import safe_name
+from brgsa.ct.volume import CTVolume, Source
 from brgsa.errors import InputError, first_line
 from brgsa_training.data.scan import Scan
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from brgsa.ct import CTVolume, read_ct
+from brgsa.ct.volume import CTVolume, read_ct
 
 
 @dataclass(frozen=True)

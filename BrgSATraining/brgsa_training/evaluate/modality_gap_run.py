@@ -62,7 +62,7 @@ def run_modality_gap(arguments: argparse.Namespace) -> None:
 def _usage(pairs: Pairs, arguments: argparse.Namespace) -> ReportTable:
     import torch
 
-    from brgsa.weights import open_weights
+    from brgsa.weights.folder import open_weights
 
     bank = open_weights(arguments.weights).load_model().bank
     rows = []

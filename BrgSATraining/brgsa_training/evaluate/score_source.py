@@ -64,8 +64,8 @@ def score_scans(
     Raises:
         BrgSAError: nothing could be scored, or the options make no sense.
     """
-    from brgsa.batch import score_cases
-    from brgsa.cases import find_cases
+    from brgsa.batch.score import score_cases
+    from brgsa.ct.cases import find_cases
     from brgsa.scoring import Scorer
 
     cases = find_cases(scans)
@@ -86,8 +86,8 @@ def score_cache(
     Raises:
         UsageError: the cache was made for another grid than the weights'.
     """
-    from brgsa.batch import SCORES_COLUMNS
-    from brgsa.ct import CTVolume, Source
+    from brgsa.batch.score import SCORES_COLUMNS
+    from brgsa.ct.volume import CTVolume, Source
     from brgsa.files import write_json
     from brgsa.scoring import Scorer
     from brgsa_training.data.cache import VolumeCache, volume_path
@@ -143,7 +143,7 @@ def weights_folder(name: str) -> tuple[Path, str]:
     Raises:
         SetupError: the weights are missing or damaged.
     """
-    from brgsa.weights import open_weights
+    from brgsa.weights.folder import open_weights
 
     weights = open_weights(name)
     return weights.folder, weights.checksum

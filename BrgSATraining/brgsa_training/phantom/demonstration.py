@@ -20,7 +20,7 @@ import torch
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
 from brgsa.prompts import PromptTokenizer
-from brgsa.weights import open_weights, save_weights
+from brgsa.weights.folder import open_weights, save_weights
 from brgsa_training.lock import locked
 from brgsa_training.phantom.curriculum import train_in_stages
 from brgsa_training.phantom.demonstration_card import demonstration_card

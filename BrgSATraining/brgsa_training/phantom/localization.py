@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from brgsa.abnormalities import Abnormality
-from brgsa.ct import CTVolume
+from brgsa.ct.volume import CTVolume
 from brgsa.heatmap import attention_rollout, patch_similarity, to_scan
 from brgsa.preprocess import ModelGrid, grid_to_ct, to_grid, to_input
 from brgsa.prompts import prompt_sets

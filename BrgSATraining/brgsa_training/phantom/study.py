@@ -31,7 +31,7 @@ from brgsa.files import atomic_folder, atomic_open, write_json
 from brgsa.model import BrgSAModel
 from brgsa.processes import kill_workers, process_pool
 from brgsa.prompts import PromptTokenizer
-from brgsa.weights import open_weights
+from brgsa.weights.folder import open_weights
 from brgsa_training.data.captions import draw_sentences
 from brgsa_training.evaluate.modality_gap import AFTER, BEFORE, bank_usage, measure_gap
 from brgsa_training.lock import locked

@@ -7,7 +7,7 @@ from torch import nn
 
 from brgsa.errors import UsageError
 from brgsa.model import BrgSAConfig, BrgSAModel
-from brgsa.weights import open_weights
+from brgsa.weights.folder import open_weights
 from brgsa_training.pretrain.material import Material
 from brgsa_training.pretrain.recipe import OptimizerConfig, Recipe, StartConfig
 from brgsa_training.pretrain.start import (

@@ -1,6 +1,6 @@
 """A recipe: every value of a training run. Defaults are those of the released model where it has one.
 
-Recipes are YAML files in `BrgSATraining/recipes`; any value can be set on the command line (`--optimizer.lr 1e-4`),
+Recipes are YAML files in `brgsa_training/recipes`; any value can be set on the command line (`--optimizer.lr 1e-4`),
 and the whole recipe is kept in every checkpoint. Reference: docs/method.md e.
 """
 

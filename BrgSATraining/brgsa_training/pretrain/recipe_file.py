@@ -13,7 +13,7 @@ import yaml
 
 from brgsa.errors import InputError, UsageError, first_line
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def recipe_path(name: str, folder: Path = Path()) -> Path:

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from brgsa.convert import read_checkpoint, rename, state_of
 from brgsa.errors import SetupError, UsageError, first_line
 from brgsa.model import BrgSAModel, VisionTransformer3D
+from brgsa.weights.released import read_checkpoint, rename, state_of
 from brgsa_training.data.pairs import Batch, PairDataset, to_model_input
 
 log = logging.getLogger(__name__)

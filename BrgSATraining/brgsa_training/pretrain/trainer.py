@@ -25,7 +25,7 @@ from brgsa.device import PRECISIONS, choose_device, choose_precision, computing,
 from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
-from brgsa.weights import save_weights
+from brgsa.weights.folder import save_weights
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch
 from brgsa_training.data.sampler import StudyBatches

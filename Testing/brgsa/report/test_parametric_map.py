@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa.errors import InputError
 from brgsa.heatmap import HeatMap
 from brgsa.report.parametric_map import EXPLANATION, LABEL, write_parametric_map

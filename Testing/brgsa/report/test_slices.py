@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa.heatmap import HeatMap
 from brgsa.report.slices import LOWEST_SHOWN, coloured, key_slices, resize
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa.errors import InputError
 from brgsa.report.dicom_source import SCHEME
 from brgsa.report.sr import TITLE, write_sr

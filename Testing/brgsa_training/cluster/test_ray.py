@@ -54,7 +54,7 @@ def test_the_cache_is_that_of_one_machine(scans, tmp_path, local_ray):
 
 @pytest.mark.slow
 def test_the_scores_are_those_of_one_machine(scans, tmp_path, local_ray, capsys):
-    score = importlib.import_module("brgsa.cli").main
+    score = importlib.import_module("brgsa.commands.main").main
     options = ["--abnormalities", "Lung nodule; Pleural effusion", "--precision", "fp32"]
     assert main(["score-on-ray", str(scans), "--out", str(tmp_path / "ray"), "--workers", "2", *options]) == 6
     assert "5 scored, 0 were done before, 1 failed" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brgsa.ct import CTVolume, Source
+from brgsa.ct.volume import CTVolume, Source
 from brgsa.errors import BrgSAError, InputError, UsageError
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa_training.cli import main

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from brgsa.abnormalities import Abnormality
 from brgsa.calibration import Calibration
 from brgsa.prompts import prompt_sets
-from brgsa.weights import open_weights
+from brgsa.weights.folder import open_weights
 from brgsa_training.cli import main
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.bootstrap import released_indices

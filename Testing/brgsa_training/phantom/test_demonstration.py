@@ -8,7 +8,7 @@ import pytest
 from brgsa.errors import CANCELLED_EXIT_CODE, UsageError
 from brgsa.prompts import PromptTokenizer, clean
 from brgsa.scoring import Scorer
-from brgsa.weights import file_sha256, open_weights, verify
+from brgsa.weights.folder import file_sha256, open_weights, verify
 from brgsa_training.cli import main
 from brgsa_training.phantom import demonstration
 from brgsa_training.phantom.phantom import make_report

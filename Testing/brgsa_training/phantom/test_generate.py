@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brgsa.ct import read_ct
+from brgsa.ct.volume import read_ct
 from brgsa_training.cli import main
 from brgsa_training.phantom.generate import Plan, parse_split
 from brgsa_training.phantom.phantom import COARSE, make_phantom

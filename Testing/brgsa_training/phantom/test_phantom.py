@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from brgsa.checks import check_ct
-from brgsa.ct import read_ct
+from brgsa.ct.checks import check_ct
+from brgsa.ct.volume import read_ct
 from brgsa.errors import UsageError
 from brgsa_training.phantom.abnormalities import ABNORMALITIES
 from brgsa_training.phantom.generate import write_nifti

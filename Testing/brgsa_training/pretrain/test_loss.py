@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from brgsa.convert import IGNORED, PREFIX, rename
 from brgsa.model import CrossModalKnowledgeBank, Embeddings
+from brgsa.weights.released import IGNORED, PREFIX, rename
 from brgsa_training.pretrain.gradcache import PairEncoder, backward
 from brgsa_training.pretrain.loss import LossWeights, loss_terms
 

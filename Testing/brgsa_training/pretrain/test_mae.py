@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from brgsa.convert import convert_state
 from brgsa.errors import UsageError
 from brgsa.model import BrgSAConfig, BrgSAModel
+from brgsa.weights.released import convert_state
 from brgsa_training.cli import main
 from brgsa_training.pretrain.checkpoint import load_checkpoint
 from brgsa_training.pretrain.command import parse

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, SetupError, UsageError
-from brgsa.weights import open_weights
+from brgsa.weights.folder import open_weights
 from brgsa_training.cli import main
 from brgsa_training.lock import locked
 from brgsa_training.pretrain.checkpoint import load_checkpoint, save_checkpoint

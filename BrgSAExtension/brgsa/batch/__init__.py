@@ -1,0 +1,1 @@
+"""Many scans: scoring, embedding, an index, search."""

@@ -1,0 +1,236 @@
+"""Making and extending the index that `brgsa.batch.search` searches.
+
+Scans are embedded into INDEX/unfinished first, one file each, so that a run that was cut off goes on where it stopped;
+at the end they and the rows of the old data folder are written into a new one, and index.json is replaced by one that
+names it.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from tqdm import tqdm
+
+import brgsa
+from brgsa.batch.score import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_path
+from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
+from brgsa.ct.cases import Case, absolute
+from brgsa.errors import BrgSAError, UsageError
+from brgsa.files import atomic_folder, write_csv, write_json
+from brgsa.scoring import Progress, Scorer, silent
+from brgsa.weights.folder import registry
+
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """What a run did.
+
+    Attributes:
+        scans: number of scans in the index now.
+        added, changed, unchanged: of the given scans: new ones, ones whose file changed, ones that were not done again.
+        moved: old paths of scans that were found at a new one.
+        vanished: scans of the index that are no longer where they were.
+        failures: of the given scans.
+    """
+
+    scans: int
+    added: int
+    changed: int
+    unchanged: int
+    moved: tuple[Path, ...]
+    vanished: tuple[Case, ...]
+    batch: BatchResult
+
+
+def index_cases(
+    scorer: Scorer,
+    cases: Sequence[Case],
+    folder: str | os.PathLike,
+    *,
+    remove_vanished: bool = False,
+    on_progress: Progress = silent,
+) -> IndexResult:
+    """Bring an index up to date with these cases; scans of earlier runs stay in it.
+
+    A scan is embedded again only when its file changed. A new scan with the very vector of one that vanished takes its
+    place. A scan that changed and cannot be read any more leaves the index.
+
+    Args:
+        folder: the index; made where there is none.
+        remove_vanished: take scans out that are no longer where they were.
+        on_progress: what it raises ends the run; what was embedded so far is kept for the next one.
+
+    Raises:
+        UsageError: the index was made with other weights or settings.
+        InputError: the index is damaged.
+        BrgSAError: the folder cannot be written.
+        KeyboardInterrupt: what was embedded so far is kept for the next run.
+    """
+    folder = Path(folder)
+    old = ScanIndex.open(folder) if (folder / INDEX).exists() else None
+    if old:
+        _require_same_settings(old, scorer)
+    known = {(path, series or None): row for row, (_, path, series, _) in enumerate(old.scans)} if old else {}
+    cases = [replace(case, path=absolute(case.path)) for case in cases]
+    states = {_key(case): case.state() or "" for case in cases}
+    same = {key for key in states if key in known and states[key] and old.scans[known[key]][3] == states[key]}
+    todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
+
+    batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress)
+    failed = {failure.case for failure in batch.failures}
+    new = [case for case in todo if case.name not in failed]
+    batch = BatchResult([], batch.failures, batch.done, batch.resumed + len(same))
+    write_csv(folder / "failures.csv", FAILURES_COLUMNS, (vars(failure).values() for failure in batch.failures))
+
+    old_keys = list(known)
+    kept = [row for row, key in enumerate(old_keys) if key in same or not states.get(key)]
+    gone = [row for row in kept if old_keys[row] not in same and not old.case(row).path.exists()]
+    moved = _moved(old, gone, folder / UNFINISHED, new) if gone and new else []
+    vanished = [row for row in gone if row not in set(moved)]
+    dropped = {*moved, *(vanished if remove_vanished else ())}
+    kept = [row for row in kept if row not in dropped]
+
+    result = IndexResult(
+        scans=len(kept) + len(new),
+        added=sum(_key(case) not in known for case in new),
+        changed=sum(_key(case) in known for case in new),
+        unchanged=len(same),
+        moved=tuple(old.case(row).path for row in moved),
+        vanished=tuple(old.case(row) for row in vanished),
+        batch=batch,
+    )
+    if result.scans and (new or old is None or len(kept) < len(old)):
+        _write(folder, scorer, old, kept, new, states)
+    elif not result.scans and old:
+        raise UsageError(f"{folder}: no scan would be left in the index. Delete the folder instead.")
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    return result
+
+
+def write_index(
+    folder: Path, about: dict, scans: Sequence[tuple[str, str, str, str]], rows: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Write a new data folder and make it the index's.
+
+    Args:
+        about: for index.json; `version`, `data` and `scans` are added.
+        scans: as `ScanIndex.scans`.
+        rows: parts of the two matrices, direct and final, each (n, E) float32, in the order of the scans.
+    """
+    numbers = [int(path.name[5:]) for path in folder.glob("data-*") if re.fullmatch(r"data-\d+", path.name)]
+    data = folder / f"data-{max(numbers, default=0) + 1:05d}"
+    shape = (len(scans), about["embedding_size"])
+    with atomic_folder(data) as temporary, contextlib.ExitStack() as stack:
+        write_csv(temporary / SCANS, COLUMNS, scans)
+        files = [stack.enter_context(_matrix_file(temporary / f"{kind}.npy", shape)) for kind in KINDS]
+        for parts in rows:
+            for file, part in zip(files, parts, strict=True):
+                file.write(np.ascontiguousarray(part, "<f4"))
+    write_json(folder / INDEX, {"version": VERSION, **about, "data": data.name, "scans": len(scans)})
+    for path in folder.glob("data-*"):
+        if path != data:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[IO[bytes]]:
+    """Open an .npy file to which float32 rows are written one after the other.
+
+    A matrix that is mapped into memory for writing would kill the process on a full disk; a file says so.
+    """
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        yield file
+
+
+def _write(
+    folder: Path,
+    scorer: Scorer,
+    old: ScanIndex | None,
+    kept: Sequence[int],
+    new: Sequence[Case],
+    states: dict[tuple[str, str | None], str],
+) -> None:
+    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(kept), ROWS_AT_A_TIME):
+            part = list(kept[start : start + ROWS_AT_A_TIME])
+            yield old.matrices["direct"][part], old.matrices["final"][part]
+        for case in tqdm(new, unit="scan", desc="writing the index", disable=None, leave=False):
+            direct, final = _vectors(folder / UNFINISHED, case)
+            yield direct[None], final[None]
+
+    weights = scorer.weights
+    about = {
+        "brgsa": brgsa.__version__,
+        "weights": weights.name if weights.name in registry() else str(weights.folder.absolute()),
+        "weights_checksum": weights.checksum,
+        "fidelity": scorer.fidelity,
+        "precision": scorer.precision,
+        "embedding_size": scorer.model.config.embedding_size,
+    }
+    scans = [old.scans[row] for row in kept]
+    scans += [(case.name, str(case.path), case.series or "", states[_key(case)]) for case in new]
+    write_index(folder, about, scans, rows())
+
+
+def _vectors(unfinished: Path, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """u and (u + u_hat) / 2 of an embedded case, float32."""
+    with np.load(embedding_path(unfinished, case), allow_pickle=False) as stored:
+        direct, bank = (_unit(stored[name]) for name in ("image", "image_from_bank"))
+    return direct.astype(np.float32), ((direct + bank) / 2).astype(np.float32)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    vector = vector.astype(np.float64)
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _moved(old: ScanIndex, gone: Sequence[int], unfinished: Path, new: Sequence[Case]) -> list[int]:
+    """Rows of vanished scans that are among the new ones, bit by bit."""
+
+    def digest(vector: np.ndarray) -> bytes:
+        return hashlib.blake2b(np.ascontiguousarray(vector, "<f4"), digest_size=16).digest()
+
+    found = {digest(_vectors(unfinished, case)[0]) for case in new}
+    return [row for row in gone if digest(old.matrices["direct"][row]) in found]
+
+
+def _key(case: Case) -> tuple[str, str | None]:
+    return str(case.path), case.series
+
+
+def _with_new_names(cases: Sequence[Case], old: ScanIndex | None, known: dict) -> list[Case]:
+    """Keep the names of scans that are in the index; others that would repeat one get a short hash of their path."""
+    taken = {name.casefold() for name, *_ in old.scans} if old else set()
+    named = []
+    for case in cases:
+        if _key(case) in known:
+            case = replace(case, name=old.case(known[_key(case)]).name)
+        elif case.name.casefold() in taken:
+            key = "\n".join(map(str, _key(case))).encode("utf-8", "surrogateescape")
+            case = replace(case, name=f"{case.name}-{hashlib.sha256(key).hexdigest()[:8]}")
+        named.append(case)
+    return named
+
+
+def _require_same_settings(index: ScanIndex, scorer: Scorer) -> None:
+    try:
+        index.require_weights(scorer.weights.checksum, scorer.weights.name)
+    except BrgSAError as error:
+        raise UsageError(str(error)) from error
+    for option in ("fidelity", "precision"):
+        made_with, now = index.about.get(option), getattr(scorer, option)
+        if made_with != now:
+            raise UsageError(
+                f"{index.folder} was made with {option} {made_with}, this run would use {now}. "
+                f"Add --{option} {made_with}, or make another index."
+            )

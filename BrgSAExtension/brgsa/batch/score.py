@@ -1,0 +1,421 @@
+"""Score many scans into one folder: progress, resume, shards, and failures that do not stop the rest.
+
+    OUT/cases/CASE/scores.json   one per case, the record of what is done; heat maps and reports lie beside it
+    OUT/scores.csv               one row per case and abnormality, built from the records
+    OUT/failures.csv             case, path, code, reason
+    OUT/run.json                 versions, weights, preprocessing, list, command
+
+A shard I/N writes `scores.I-of-N.csv` and so on beside the records; a run without a shard gathers all records.
+"""
+
+import json
+import logging
+import platform
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import brgsa
+from brgsa.abnormalities import AbnormalityList
+from brgsa.batch.case_files import CaseFiles
+from brgsa.ct.cases import Case, absolute
+from brgsa.errors import BrgSAError, CasesFailedError, InputError, OutOfMemoryError, UsageError, first_line
+from brgsa.files import atomic_path, write_csv, write_error, write_json
+from brgsa.scoring import Progress, Scorer, settings_digest, silent
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_TABLES = 10.0  # the records are written after every case; the tables are built from them
+_PART_OF_SCORES = 0.3  # of a case's progress, where heat maps or reports follow
+SCORES_COLUMNS = ("case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags", "precision")
+FAILURES_COLUMNS = ("case", "path", "code", "reason")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` (1..count) of a list of cases: every count-th one, so that parts take about equally long."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read "I/N".
+
+        Raises:
+            UsageError: not two whole numbers with 1 <= I <= N.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise UsageError(f"--shard {text!r} is not I/N with 1 <= I <= N, for example 1/4.")
+        return cls(int(index), int(count))
+
+    def of(self, cases: Sequence[Case]) -> list[Case]:
+        return list(cases[self.index - 1 :: self.count])
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.count == 1 else f".{self.index}-of-{self.count}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be scored."""
+
+    case: str
+    path: str
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a run has in its folder now; `done` counts the cases scored by this run, not the resumed ones."""
+
+    scores: list[dict[str, Any]]
+    failures: list[Failure]
+    done: int
+    resumed: int
+
+    def raise_failures(self) -> None:
+        """Raise if a case failed.
+
+        Raises:
+            CasesFailedError: some cases failed. A single case that failed raises its own kind of error.
+        """
+        if not self.failures:
+            return
+        first = self.failures[0]
+        succeeded = self.done + self.resumed
+        if len(self.failures) == 1 and not succeeded:
+            error = BrgSAError(first.reason)
+            error.exit_code = first.code
+            raise error
+        raise CasesFailedError(
+            f"{len(self.failures)} of {succeeded + len(self.failures)} cases failed, see failures.csv. "
+            f"The first: {first.case}: {first.reason}"
+        )
+
+
+def score_cases(
+    scorer: Scorer,
+    cases: Sequence[Case],
+    abnormalities: AbnormalityList,
+    out: str | Path,
+    *,
+    prompts: str = "single",
+    kind: str = "final",
+    shard: Shard = Shard(),
+    overwrite: bool = False,
+    strict: bool = False,
+    files: CaseFiles | None = None,
+    command: Sequence[str] = (),
+) -> BatchResult:
+    """Score every case that has no record in `out` yet, changed since, or lacks files that are asked for.
+
+    Args:
+        files: heat maps and reports to write beside each record.
+        overwrite: score all cases again, whatever the folder holds.
+        strict: a case whose input checks say "error" fails instead of being scored.
+        command: the command line, for run.json.
+
+    Raises:
+        UsageError: the folder holds scores of other settings, and `overwrite` is off.
+        BrgSAError: the folder cannot be written.
+        KeyboardInterrupt: after all files were brought up to date.
+    """
+    out, files = Path(out), files or CaseFiles()
+    settings = scorer.settings(abnormalities, prompts, kind)
+    digest = settings_digest(settings, abnormalities)
+    cases = shard.of(cases)
+    earlier = {} if overwrite else _read_records(out, cases, digest)
+    _remove_records(out, [case for case in cases if case.name not in earlier])
+    known = {
+        name: row
+        for name, row in earlier.items()
+        if files.are_in(row, out / "cases" / name) and not (strict and _has_error(row["findings"]))
+    }
+    results, failures, started = dict(known), [], time.time()
+    written = time.monotonic()
+
+    def score(case: Case, on_progress: Progress) -> None:
+        nonlocal written
+        part = _PART_OF_SCORES if files else 1.0
+        scanned = {"path": str(absolute(case.path)), "series": case.series, "state": case.state()}
+
+        def scoring(fraction: float, stage: str) -> None:
+            on_progress(part * fraction, stage)
+
+        scan = scorer.prepare(case.path, series=case.series, on_progress=scoring) if files else None
+        embedding = scorer.embed(scan or case.path, case=case.name, series=case.series, on_progress=scoring)
+        errors = [finding for finding in embedding.findings if finding.severity == "error"]
+        if strict and errors:
+            raise InputError(f"{case.path}: {errors[0].message} ({errors[0].code}, --strict)")
+        result = scorer.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
+        record = {
+            "settings_digest": digest,
+            "scan": scanned,
+            "flags": list(result.flags),
+            **result.to_dict(),
+        }
+        if files:
+
+            def writing(fraction: float, stage: str) -> None:
+                on_progress(part + (1 - part) * fraction, stage)
+
+            made = files.write(scorer, scan, result, abnormalities, _record_path(out, case).parent, writing)
+            kept = {row["path"]: row for row in [*earlier.get(case.name, {}).get("files", []), *made]}
+            record |= {"files_request": files.to_dict(), "files": list(kept.values())}
+        results[case.name] = record
+        write_json(_record_path(out, case), record)
+        if time.monotonic() - written > SECONDS_BETWEEN_TABLES:
+            _write_tables(out, shard, cases, results, failures)
+            written = time.monotonic()
+
+    try:
+        _each_case(cases, known, score, failures)
+    finally:
+        records = _write_tables(out, shard, cases, results, failures)
+        done = len(results) - len(known)
+        write_json(
+            out / f"run{shard.suffix}.json",
+            {
+                "brgsa": brgsa.__version__,
+                "versions": package_versions(),
+                "command": list(command),
+                "settings": settings,
+                "settings_digest": digest,
+                "preprocessing": scorer.weights.plan.to_dict(),
+                "abnormalities": [row.to_dict() for row in abnormalities],
+                "notice": scorer.weights.notice,
+                "cases": len(cases),
+                "scored": done,
+                "resumed": len(known),
+                "failed": len(failures),
+                "seconds": round(time.time() - started, 1),
+            },
+        )
+    return BatchResult(records, failures, done, len(known))
+
+
+def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progress: Progress = silent) -> BatchResult:
+    """Write `embeddings/CASE.npz` (image and image_from_bank, float32) for every case, and manifest.csv.
+
+    A case whose file is there, made with these weights from the scan as it is now, is not done again.
+
+    Args:
+        on_progress: called with the fraction of all cases that is done.
+
+    Raises:
+        BrgSAError: the folder cannot be written.
+    """
+    out = Path(out)
+    made_with = {
+        case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series, case.state()])
+        for case in cases
+    }
+    known = {case.name: None for case in cases if _is_embedded(out, case, made_with[case.name])}
+    done, failures = dict(known), []
+
+    def embed(case: Case, on_case_progress: Progress) -> None:
+        def both(fraction: float, stage: str) -> None:
+            on_case_progress(fraction, stage)
+            finished = len(done) + len(failures)
+            on_progress((finished + fraction) / len(cases), f"scan {finished + 1} of {len(cases)}: {stage}")
+
+        embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=both)
+        with atomic_path(embedding_path(out, case)) as temporary:
+            np.savez(
+                temporary,
+                image=embedding.image,
+                image_from_bank=embedding.image_from_bank,
+                made_with=np.array(made_with[case.name]),
+                path=np.array(str(case.path.absolute())),
+            )
+        done[case.name] = None
+
+    try:
+        _each_case(cases, known, embed, failures)
+    finally:
+        rows = [
+            (case.name, str(case.path), embedding_path(out, case).relative_to(out).as_posix(), scorer.precision)
+            for case in cases
+            if case.name in done
+        ]
+        write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision"), rows)
+        _write_failures(out, Shard(), failures)
+    return BatchResult([], failures, len(done) - len(known), len(known))
+
+
+def _each_case(
+    cases: Sequence[Case], known: Collection[str], work: Callable[[Case, Progress], None], failures: list[Failure]
+) -> None:
+    """Do `work` for every case that is not known, with a progress bar; a case that fails is added to `failures`."""
+    with tqdm(total=len(cases), initial=len(known), unit="scan", disable=None, dynamic_ncols=True) as bar:
+        for case in cases:
+            if case.name in known:
+                continue
+            progress = _CaseProgress(bar)
+            try:
+                work(case, progress)
+            except BrgSAError as error:
+                if isinstance(error, UsageError) or type(error) is BrgSAError:
+                    raise  # the disk is full or an option is wrong: every other case would fail in the same way
+                failures.append(_failure(case, error.exit_code, str(error)))
+            except ImportError:
+                raise  # every other case would fail in the same way
+            except MemoryError:
+                reason = f"{case.path}: does not fit into memory; use a machine with more."
+                failures.append(_failure(case, OutOfMemoryError.exit_code, reason))
+            except Exception as error:
+                log.debug("%s failed", case.name, exc_info=True)
+                reason = f"{case.path}: unexpected {type(error).__name__}: {first_line(error)}"
+                failures.append(_failure(case, BrgSAError.exit_code, reason))
+            progress.finish()
+
+
+class _CaseProgress:
+    """Moves the bar by fractions of a scan."""
+
+    def __init__(self, bar: tqdm):
+        self.bar, self.start, self.done = bar, bar.n, 0.0
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        self.bar.set_postfix_str(stage, refresh=False)
+        self.bar.update(fraction - self.done)
+        self.done = fraction
+
+    def finish(self) -> None:
+        self.bar.update(1.0 - self.done)
+        self.bar.n = self.start + 1  # without the rounding of the parts
+        self.bar.refresh()
+
+
+def _record_path(out: Path, case: Case) -> Path:
+    return out / "cases" / case.name / "scores.json"
+
+
+def embedding_path(out: Path, case: Case) -> Path:
+    """Where `embed_cases` writes the embedding of a case."""
+    return out / "embeddings" / f"{case.name}.npz"
+
+
+def _is_embedded(out: Path, case: Case, made_with: str) -> bool:
+    try:
+        with np.load(embedding_path(out, case), allow_pickle=False) as stored:
+            return str(stored["made_with"]) == made_with and str(stored["path"]) == str(case.path.absolute())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
+
+
+def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, dict[str, Any]]:
+    """Records of earlier runs with these settings, by case name.
+
+    A damaged record counts as not done, and so does that of a scan that changed since.
+
+    Raises:
+        UsageError: a record was made with other settings, for another file or another series.
+    """
+    records = {}
+    for case in cases:
+        path = _record_path(out, case)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            made_with, scan = record["settings_digest"], record["scan"]
+            made_of, series, state, _ = Path(scan["path"]), scan["series"], scan["state"], record["findings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if made_with != digest:
+            raise UsageError(
+                f"{path} holds scores of other weights, settings or abnormalities. "
+                "Choose another --out folder, or --overwrite to score everything again."
+            )
+        if (made_of, series) != (absolute(case.path), case.series):
+            raise UsageError(
+                f"{path} holds the scores of {_scan_text(made_of, series)}, "
+                f"not of {_scan_text(case.path, case.series)}. "
+                "Choose another --out folder, or --overwrite to score everything again."
+            )
+        if case.state() in (None, state):
+            records[case.name] = record
+    return records
+
+
+def _has_error(findings: Sequence[dict[str, str]]) -> bool:
+    return any(finding["severity"] == "error" for finding in findings)
+
+
+def _scan_text(path: Path, series: str | None) -> str:
+    return f"{path} (series {series})" if series else str(path)
+
+
+def _remove_records(out: Path, cases: Sequence[Case]) -> None:
+    """Remove the records of these cases and the files they name: a run that is cut off leaves nothing out of date."""
+    for case in cases:
+        path = _record_path(out, case)
+        try:
+            files = [path.with_name(Path(row["path"]).name) for row in json.loads(path.read_bytes())["files"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            files = []
+        try:
+            for file in (*files, path):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def _failure(case: Case, code: int, reason: str) -> Failure:
+    tqdm.write(f"{case.name}: {reason}", file=sys.stderr)
+    return Failure(case.name, str(case.path), code, reason)
+
+
+def _write_tables(
+    out: Path, shard: Shard, cases: Sequence[Case], results: dict[str, dict], failures: Sequence[Failure]
+) -> list[dict]:
+    """Write scores.csv and failures.csv; return the records in the order of the cases."""
+    records = [results[case.name] for case in cases if case.name in results]
+    write_csv(
+        out / f"scores{shard.suffix}.csv",
+        SCORES_COLUMNS,
+        (
+            (
+                record["case"],
+                record["path"],
+                row["name"],
+                f"{row['score']:.6f}",
+                "" if row["probability"] is None else f"{row['probability']:.6f}",
+                "" if row["threshold"] is None else f"{row['threshold']:.6f}",
+                "" if row["positive"] is None else int(row["positive"]),
+                " ".join(record["flags"]),
+                record["settings"]["precision"],
+            )
+            for record in records
+            for row in record["scores"]
+        ),
+    )
+    _write_failures(out, shard, failures)
+    return records
+
+
+def _write_failures(out: Path, shard: Shard, failures: Sequence[Failure]) -> None:
+    rows = ((failure.case, failure.path, failure.code, failure.reason) for failure in failures)
+    write_csv(out / f"failures{shard.suffix}.csv", FAILURES_COLUMNS, rows)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that scores depend on."""
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "transformers", "numpy", "nibabel", "SimpleITK", "isal"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return versions

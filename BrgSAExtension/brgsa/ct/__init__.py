@@ -1,0 +1,1 @@
+"""Scans: finding, reading, checking."""

@@ -1,0 +1,210 @@
+"""Finding the scans to work on: files, DICOM folders, folder trees and CSV tables become a list of cases."""
+
+import contextlib
+import csv
+import os
+import re
+import stat
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from brgsa.ct.dicom_header import is_dicom, read_header
+from brgsa.ct.source import EXTENSIONS, file_format, unreadable
+from brgsa.errors import InputError, UsageError
+from brgsa.files import csv_dicts
+from brgsa.prompts import shorten
+
+_LONGEST_NAME = 80
+_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to work on. `name` is unique among its list and safe as a folder name on every system."""
+
+    name: str
+    path: Path
+    series: str | None = None
+
+    def state(self) -> str | None:
+        """A short text that changes when the file, or a file of the folder, does; None where there is none.
+
+        It stands for names, sizes and times of change: nothing is read.
+        """
+        found = []
+        try:
+            for file in sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]:
+                with contextlib.suppress(FileNotFoundError):  # a broken link
+                    status = file.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((file.name, status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):
+            return None
+        return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16] if found else None
+
+
+def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
+    """Expand inputs into cases, in the order of the inputs and of the paths within each; every scan comes once.
+
+    An input is an image file, a DICOM folder or file, a folder tree of any of these, or a CSV with a `path` column
+    (relative to the CSV's folder) and optional `case` and `series` columns. A single-slice DICOM file stands for its
+    series. Hidden files are passed over. Voxels are not read, and paths in a CSV are not looked at, so that one wrong
+    row fails as one case.
+
+    Names come from file and folder names; where two cases would share one, the parent folders' names are put before it.
+
+    Raises:
+        InputError: an input does not exist, a folder holds no images, or a CSV cannot be used.
+    """
+    found: dict[tuple[Path, str | None], Case] = {}
+    for given in inputs:
+        for case in _expand(Path(given)):
+            found.setdefault((absolute(case.path), case.series), case)
+    return _with_unique_names(list(found.values()))
+
+
+def find_case(given: str | os.PathLike, series: str | None = None) -> Case:
+    """The one scan that an input stands for; `series` is the UID of the DICOM series to read.
+
+    Raises:
+        InputError: as `find_cases`.
+        UsageError: the input stands for several scans.
+    """
+    cases = find_cases([given])
+    if len(cases) > 1:
+        raise UsageError(f"{given} holds {len(cases)} scans. Give one of them, for example {cases[0].path}")
+    return replace(cases[0], series=series or cases[0].series)
+
+
+def absolute(path: Path) -> Path:
+    """The path without "..": links stay, because what they point at may have no name that says its format."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def safe_name(text: str) -> str:
+    """Turn a text into a folder name: letters, digits, dot, dash and underscore, its last 80 characters at most."""
+    kept = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")[-_LONGEST_NAME:].lstrip("._")
+    return f"{kept}_" if kept.split(".")[0].lower() in _WINDOWS_DEVICES else kept or "case"
+
+
+def _expand(path: Path) -> list[Case]:
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises on a name that is too long)
+        cases = _tree(path)
+        if not cases:
+            raise InputError(f"{path}: the folder holds no CT; give one with NIfTI, NRRD, MetaImage or DICOM files.")
+        return cases
+    if not os.path.exists(path):  # noqa: PTH110 (as above)
+        raise InputError(f"{shorten(str(path), 200)}: there is no such file or folder; check the spelling.")
+    if path.suffix.lower() == ".csv":
+        return _table(path)
+    if file_format(path) == "dicom":
+        header = read_header(path)
+        if header is not None and header.frames == 1:
+            return [Case("", path.parent, header.uid)]
+    return [Case("", path)]
+
+
+def _tree(top: Path) -> list[Case]:
+    """Find image files and DICOM folders below a folder and behind links in it.
+
+    One DICOM folder is one case, whatever series it holds. What cannot be opened becomes a case too, so that it fails
+    by its name instead of being passed over.
+    """
+    cases, seen = [], set()
+    walk = os.walk(top, onerror=lambda error: cases.append(Case("", Path(error.filename))), followlinks=True)
+    for folder, subfolders, names in walk:
+        real = os.path.realpath(folder)
+        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
+        dicom = False
+        for path in sorted(Path(folder, name) for name in names if not name.startswith(".")):
+            extension = _extension(path)
+            if EXTENSIONS.get(extension) == "dicom" or (not dicom and extension == "" and _may_be_dicom(path)):
+                dicom = True
+            elif extension:
+                cases.append(Case("", path))
+        if dicom:
+            cases.append(Case("", Path(folder)))
+    return cases
+
+
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom(path)
+    except InputError:
+        return True  # the reader will say why it cannot be opened
+
+
+def _extension(path: Path) -> str:
+    """Return the known image extension of a file, or an empty text."""
+    return max((end for end in EXTENSIONS if path.name.lower().endswith(end)), key=len, default="")
+
+
+def _table(path: Path) -> list[Case]:
+    """Read a CSV with a `path` column; `case` and `series` are optional."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            # Spreadsheets write semicolons where the comma is the decimal mark.
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv_dicts(file, delimiter=delimiter)
+            columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a UTF-8 CSV table; save it as CSV UTF-8.") from error
+    if "path" not in columns:
+        listed = ", ".join(columns) or "none"
+        raise InputError(f"{path}: has no column named path (its columns: {listed}); add it to the first line.")
+    if not rows:
+        raise InputError(f"{path}: has no rows below its first line; add one row per scan.")
+    cases, seen = [], {}
+    for line, row in rows:
+        text, name = (row["path"] or "").strip(), (row.get("case") or "").strip()
+        if not text:
+            raise InputError(f"{path}: line {line} has an empty path; fill it in or remove the line.")
+        name = safe_name(name) if name else ""
+        if name and seen.setdefault(name.casefold(), line) != line:
+            raise InputError(f"{path}: line {line} repeats the case {name} of line {seen[name.casefold()]}; rename it.")
+        cases.append(Case(name, path.parent / text, (row.get("series") or "").strip() or None))
+    return cases
+
+
+def _with_unique_names(cases: list[Case]) -> list[Case]:
+    """Name each case by as few of its last path parts as tell it from the others; a short hash where none do."""
+    depth = [1] * len(cases)
+    while True:
+        names = [case.name or case_name(case.path, parts) for case, parts in zip(cases, depth, strict=True)]
+        groups = defaultdict(list)
+        for at, name in enumerate(names):
+            groups[name.casefold()].append(at)
+        deeper = [
+            at
+            for group in groups.values()
+            if len(group) > 1
+            for at in group
+            if not cases[at].name and depth[at] < len(absolute(cases[at].path).parts) - 1
+        ]
+        if not deeper:
+            break
+        for at in deeper:
+            depth[at] += 1
+    for group in groups.values():
+        for at in group if len(group) > 1 else []:
+            case = cases[at]
+            key = f"{absolute(case.path)}\n{case.series or ''}".encode("utf-8", "surrogateescape")
+            names[at] = f"{case.name or case_name(case.path)}-{sha256(key).hexdigest()[:8]}"
+    return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
+
+
+def case_name(path: Path, parts: int = 1) -> str:
+    """A folder name made of the last `parts` of a path, without the extension of the image."""
+    path = absolute(path)
+    last = path.name[: len(path.name) - len(_extension(path))]
+    return safe_name("_".join([*path.parts[1:][-parts:-1], last]))

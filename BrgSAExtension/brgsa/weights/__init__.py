@@ -1,0 +1,1 @@
+"""Weights: folder, checksums, released checkpoint, bundles."""

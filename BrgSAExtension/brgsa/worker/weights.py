@@ -1,0 +1,80 @@
+"""What the worker answers about weights, the disk cache and this computer."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from brgsa.errors import SetupError, UsageError, first_line
+from brgsa.worker.job import Job
+
+
+def doctor(job: Job) -> Mapping[str, Any]:
+    from brgsa.doctor import diagnose
+
+    return {"doctor": diagnose()}
+
+
+def list_weights(job: Job) -> Mapping[str, Any]:
+    from brgsa.weights.folder import registry
+
+    rows = [
+        {"name": row.name, "description": row.description, "licence": row.licence, "how_to_get": row.how_to_get}
+        | {"shipped": row.folder is not None}
+        for row in registry().values()
+    ]
+    return {"weights": rows}
+
+
+def describe(job: Job) -> Mapping[str, Any]:
+    from brgsa.weights.folder import open_weights
+
+    weights = open_weights(job.text("weights"))
+    return {"weights": weights.describe(), "licence": (weights.folder / "LICENSE").read_text(encoding="utf-8")}
+
+
+def verify_files(job: Job) -> Mapping[str, Any]:
+    from brgsa.weights.folder import open_weights, verify
+
+    job.progress(0.1, "reading every file of the weights")
+    weights = open_weights(job.text("weights"))
+    return {"problems": verify(weights.folder, fresh=True), "checksum": weights.checksum}
+
+
+def import_weights(job: Job) -> Mapping[str, Any]:
+    from brgsa.weights.folder import import_bundle, import_released
+
+    source, folder = Path(job.text("source")), job.text("out")
+    if source.suffix.lower() == ".zip":
+        job.progress(0.1, "unpacking the bundle")
+        return {"folder": str(import_bundle(source, folder))}
+    stages = iter((0.1, 0.5, 0.7))
+
+    def on_stage(stage: str) -> None:
+        job.progress(next(stages, 0.9), stage)
+
+    return {"folder": str(import_released(source, job.text("text"), folder, on_stage))}
+
+
+def delete(job: Job, forget: Callable[[], None]) -> Mapping[str, Any]:
+    import shutil
+
+    from brgsa.weights.folder import CHECKSUMS, DATA
+
+    folder = Path(job.text("folder"))
+    if not (folder / CHECKSUMS).is_file() or not (folder / "model.safetensors").is_file():
+        raise UsageError(f"{folder} is no weights folder, so nothing was deleted.")
+    if DATA in folder.resolve().parents:
+        raise UsageError("the demonstration weights are part of the package and stay.")
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    forget()
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise SetupError(f"cannot delete {folder} ({first_line(error)}). Delete it by hand.") from error
+    return {"bytes": size}
+
+
+def clear_cache(job: Job) -> Mapping[str, Any]:
+    from brgsa.cache import EmbeddingCache
+
+    return {"removed": EmbeddingCache().clear()}

@@ -1,0 +1,273 @@
+"""Many scans: nothing is lost, nothing is done twice, one bad file does not stop the night."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from brgsa.abnormalities import AbnormalityList
+from brgsa.batch.case_files import CaseFiles
+from brgsa.batch.score import Shard, embed_cases, score_cases
+from brgsa.ct.cases import find_cases
+from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError
+from brgsa.scoring import Scorer
+from brgsa.weights.folder import open_weights
+
+TWO = AbnormalityList.from_names(["Lung nodule", "Emphysema"])
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return Scorer.from_pretrained("phantom", device="cpu", cache=False)
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_batch_writes_the_documented_files(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    result = score_cases(scorer, find_cases(torso_paths), TWO, out, command=["brgsa", "score"])
+    table = rows(out / "scores.csv")
+    assert [(row["case"], row["abnormality"]) for row in table] == [
+        (f"case{n}", name) for n in range(3) for name in TWO.names
+    ]
+    assert list(table[0]) == [
+        "case",
+        "path",
+        "abnormality",
+        "score",
+        "probability",
+        "threshold",
+        "positive",
+        "flags",
+        "precision",
+    ]
+    expected = scorer.score(torso_paths[1], TWO)["Emphysema"].score
+    assert float(table[3]["score"]) == pytest.approx(expected, abs=1e-6)
+    assert rows(out / "failures.csv") == []
+    run = json.loads((out / "run.json").read_text())
+    assert run["settings"]["weights"] == "phantom" and run["versions"]["torch"] and run["scored"] == 3
+    assert run["preprocessing"] == scorer.weights.plan.to_dict()
+    assert json.loads((out / "cases" / "case0" / "scores.json").read_text())["version"] == 1
+    assert (result.done == 3 and "untrained" in table[0]["flags"]) or scorer.weights.trained
+
+
+def test_a_rerun_redoes_nothing_and_says_the_same(scorer, torso_paths, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    score_cases(scorer, find_cases(torso_paths), TWO, out)
+    before = (out / "scores.csv").read_bytes()
+    monkeypatch.setattr(scorer, "embed", lambda *a, **k: pytest.fail("a scan was read again"))
+    result = score_cases(scorer, find_cases(torso_paths), TWO, out)
+    assert (result.done, result.resumed) == (0, 3)
+    assert (out / "scores.csv").read_bytes() == before
+
+
+def test_a_record_that_was_damaged_is_made_again(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    score_cases(scorer, find_cases(torso_paths), TWO, out)
+    before = (out / "scores.csv").read_bytes()
+    (out / "cases" / "case1" / "scores.json").write_text("{")
+    assert score_cases(scorer, find_cases(torso_paths), TWO, out).done == 1
+    assert (out / "scores.csv").read_bytes() == before
+
+
+def test_one_bad_case_is_reported_and_the_rest_goes_on(scorer, torso_paths, tmp_path):
+    torso_paths[1].write_bytes(torso_paths[1].read_bytes()[:2000])
+    out = tmp_path / "out"
+    result = score_cases(scorer, find_cases(torso_paths), TWO, out)
+    assert {row["case"] for row in rows(out / "scores.csv")} == {"case0", "case2"}
+    (failure,) = rows(out / "failures.csv")
+    assert failure["case"] == "case1" and failure["code"] == "3" and str(torso_paths[1]) in failure["reason"]
+    with pytest.raises(CasesFailedError, match="1 of 3 cases failed"):
+        result.raise_failures()
+
+
+def test_a_single_bad_case_keeps_its_own_kind_of_error(scorer, torso_paths, tmp_path):
+    torso_paths[0].write_bytes(b"")
+    result = score_cases(scorer, find_cases(torso_paths[:1]), TWO, tmp_path / "out")
+    with pytest.raises(BrgSAError) as caught:
+        result.raise_failures()
+    assert caught.value.exit_code == InputError.exit_code
+
+
+def test_strict_refuses_a_scan_that_fails_the_checks(scorer, tmp_path, real_ct):
+    cases = find_cases([real_ct / "nonchest_totalseg_abdomen.nii.gz", real_ct / "cip_ct64.nrrd"])
+    result = score_cases(scorer, cases, TWO, tmp_path / "out", strict=True)
+    assert [failure.case for failure in result.failures] == ["nonchest_totalseg_abdomen"]
+    assert "not-chest" in result.failures[0].reason and "--strict" in result.failures[0].reason
+
+
+def test_other_settings_are_refused_unless_overwritten(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    cases = find_cases(torso_paths[:1])
+    score_cases(scorer, cases, TWO, out)
+    with pytest.raises(UsageError, match="--overwrite"):
+        score_cases(scorer, cases, TWO, out, kind="bank")
+    assert score_cases(scorer, cases, TWO, out, kind="bank", overwrite=True).done == 1
+
+
+def test_a_record_of_another_scan_with_the_same_name_is_not_taken_for_this_one(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
+    (tmp_path / "elsewhere").mkdir()
+    moved = torso_paths[0].rename(tmp_path / "elsewhere" / torso_paths[0].name)
+    with pytest.raises(UsageError, match="holds the scores of"):
+        score_cases(scorer, find_cases([moved]), TWO, out)
+
+
+def test_a_record_of_another_series_of_the_folder_is_not_taken_for_this_one(scorer, save_series, tmp_path):
+    folder = save_series(tmp_path / "thorax", np.arange(0.0, 300.0, 10.0), "a", series="1.2.1")
+    save_series(folder, np.arange(0.0, 300.0, 6.0), "b", series="1.2.2")
+    (case,) = find_cases([folder])
+    score_cases(scorer, [replace(case, series="1.2.1")], TWO, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"holds the scores of .*1\.2\.1.*not of .*1\.2\.2"):
+        score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out")
+
+
+def test_a_scan_that_changed_is_scored_again(scorer, torso_paths, tmp_path):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out)
+    torso_paths[1].write_bytes(torso_paths[0].read_bytes())
+    assert score_cases(scorer, cases, TWO, out).done == 1
+    table = rows(out / "scores.csv")
+    assert [row["score"] for row in table[2:4]] == [row["score"] for row in table[:2]]
+
+
+def test_a_scan_that_was_put_away_keeps_its_scores(scorer, torso_paths, tmp_path):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out)
+    torso_paths[1].unlink()
+    assert score_cases(scorer, cases, TWO, out).resumed == 3
+
+
+def test_a_run_goes_on_from_another_folder(scorer, torso_paths, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    score_cases(scorer, find_cases(["scans"]), TWO, out)
+    monkeypatch.chdir(tmp_path / "scans")
+    assert score_cases(scorer, find_cases(["../scans"]), TWO, out).resumed == 3
+
+
+def test_an_overwriting_run_that_was_cut_off_goes_on(scorer, torso_paths, tmp_path, monkeypatch):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, out, files=CaseFiles(reports=("html",)))
+    embed = scorer.embed
+
+    def cut_off(path, **options):
+        if path == torso_paths[1]:
+            raise KeyboardInterrupt
+        return embed(path, **options)
+
+    monkeypatch.setattr(scorer, "embed", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        score_cases(scorer, cases, TWO, out, kind="bank", overwrite=True)
+    assert not list(out.rglob("report.html"))  # no page shows the old scores beside the new ones
+    monkeypatch.setattr(scorer, "embed", embed)
+    result = score_cases(scorer, cases, TWO, out, kind="bank")
+    assert (result.done, result.resumed) == (2, 1)
+
+
+def test_strict_holds_for_scans_that_were_scored_before(scorer, save_nifti, tmp_path):
+    path = save_nifti(tmp_path / "flat.nii.gz", np.zeros((30, 30, 30), np.int16), np.eye(4))
+    cases = find_cases([path])
+    assert score_cases(scorer, cases, TWO, tmp_path / "out").done == 1
+    result = score_cases(scorer, cases, TWO, tmp_path / "out", strict=True)
+    assert result.resumed == 0 and "--strict" in result.failures[0].reason
+
+
+def test_scores_of_another_calibration_are_not_mixed_with_these(torso_paths, tmp_path):
+    folder = shutil.copytree(open_weights("phantom").folder, tmp_path / "weights")
+    cases, out = find_cases(torso_paths), tmp_path / "out"
+    score_cases(Scorer.from_pretrained(folder, device="cpu", cache=False), cases[:1], TWO, out)
+    entry = {"prompt": "There is Emphysema", "style": "single", "score": "final", "threshold": 0.1}
+    rows_ = {"Emphysema": entry | {"n": 10, "positives": 5}}
+    (folder / "calibration.json").write_text(json.dumps({"version": 1, "abnormalities": rows_}))
+    with pytest.raises(UsageError, match="other weights, settings"):
+        score_cases(Scorer.from_pretrained(folder, device="cpu", cache=False), cases, TWO, out)
+
+
+def test_a_scan_that_does_not_fit_into_memory_has_code_5(scorer, torso_paths, tmp_path, monkeypatch):
+    def too_large(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(scorer, "embed", too_large)
+    result = score_cases(scorer, find_cases(torso_paths[:1]), TWO, tmp_path / "out")
+    assert result.failures[0].code == 5 and "unexpected" not in result.failures[0].reason
+
+
+def test_a_missing_package_ends_the_run(scorer, torso_paths, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "isal", None)
+    with pytest.raises(ModuleNotFoundError):
+        score_cases(scorer, find_cases(torso_paths), TWO, tmp_path / "out")
+
+
+def test_shards_cover_every_case_once_and_gather_into_one_table(scorer, torso_paths, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    cases = find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, whole)
+    done = [score_cases(scorer, cases, TWO, parts, shard=Shard.parse(f"{n}/2")).done for n in (1, 2)]
+    assert done == [2, 1] and (parts / "scores.1-of-2.csv").exists()
+    assert score_cases(scorer, cases, TWO, parts).done == 0
+    assert (parts / "scores.csv").read_bytes() == (whole / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", ""])
+def test_a_shard_that_makes_no_sense_is_refused(text):
+    with pytest.raises(UsageError, match="--shard"):
+        Shard.parse(text)
+
+
+def test_embeddings_are_written_once_each_with_a_manifest(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    cases = find_cases(torso_paths)
+    assert embed_cases(scorer, cases, out).done == 3
+    assert embed_cases(scorer, cases, out).resumed == 3
+    (first, *_) = rows(out / "manifest.csv")
+    with np.load(out / first["embedding"], allow_pickle=False) as stored:
+        np.testing.assert_array_equal(stored["image"], scorer.embed(torso_paths[0]).image)
+
+
+def test_a_bug_in_one_case_does_not_stop_the_rest(scorer, torso_paths, tmp_path, monkeypatch):
+    original = scorer.embed
+
+    def fails_once(path, **options):
+        if path == torso_paths[0]:
+            raise ZeroDivisionError("division by zero")
+        return original(path, **options)
+
+    monkeypatch.setattr(scorer, "embed", fails_once)
+    result = score_cases(scorer, find_cases(torso_paths), TWO, tmp_path / "out")
+    assert result.done == 2 and "unexpected ZeroDivisionError" in result.failures[0].reason
+
+
+def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tmp_path):
+    """A real process, a real Ctrl-C."""
+    folder, out = torso_paths[0].parent, tmp_path / "out"
+    for n in range(3, 40):
+        (folder / f"case{n}.nii.gz").write_bytes(torso_paths[n % 3].read_bytes())
+    command = [sys.executable, "-m", "brgsa", "score", str(folder), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
+    deadline = time.monotonic() + 300
+    while len(list(out.glob("cases/*/scores.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors and "cancelled" in errors
+    done = len(rows(out / "scores.csv")) // 18
+    assert 2 <= done < 40 and json.loads((out / "run.json").read_text())["scored"] == done
+    assert not list(out.rglob(".*"))
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{40 - done} scored, {done} were done before" in finished.stderr
+    assert len(rows(out / "scores.csv")) == 40 * 18
