@@ -12,7 +12,7 @@ from typing import Any
 
 from brgsa import abnormality_files
 from brgsa.errors import InputError, UsageError
-from brgsa.prompts import clean, shorten
+from brgsa.text import clean, shorten
 
 PRESETS_FOLDER = Path(__file__).parent / "data" / "abnormalities"
 # Code system -> its name, the form of its identifiers, an example.

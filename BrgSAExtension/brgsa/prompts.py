@@ -1,19 +1,14 @@
-"""From an abnormality's prompts to the token ids that the text encoder reads.
-
-The text cleaning is that of the released model (docs/method.md, section d), because its text encoder was trained on it:
-lower case, letters and digits only, no sentence marks. Three of its habits surprise users: it erases a sentence of one
-word, it cuts the whole part off a decimal number, and it drops every letter outside ASCII.
-"""
+"""From an abnormality's prompts to the token ids that the text encoder reads."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from brgsa.errors import SetupError, UsageError
+from brgsa.text import clean, shorten, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,26 +17,6 @@ if TYPE_CHECKING:
 
 PromptStyle = Literal["single", "pair", "ensemble"]
 TEMPLATES_FILE = Path(__file__).parent / "data" / "prompt-templates.json"
-
-
-def clean_sentences(text: str) -> list[str]:
-    """Return the cleaned sentences of `text`, without those of one word.
-
-    Reference: released code, `process_text`; docs/method.md d.
-    """
-    sentences = []
-    text = text.replace("\n", " ")
-    for chunk in (chunk for piece in re.split(r"[0-9]+\.", text) for chunk in piece.split(".")):
-        words = _words(chunk.replace("\ufffd\ufffd", " "))
-        if len(words) > 1:
-            ascii_words = (word.encode("ascii", "ignore").decode() for word in words)
-            sentences.append(" ".join(word for word in ascii_words if word))
-    return sentences
-
-
-def clean(text: str) -> str:
-    """Return `text` as the released model reads it: the cleaned sentences joined by spaces."""
-    return " ".join(clean_sentences(text))
 
 
 def prompt_sets(abnormality: Abnormality, style: PromptStyle = "single") -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -118,7 +93,7 @@ class PromptTokenizer:
         for text in texts:
             cleaned = clean(text)
             pieces = self._pieces(cleaned)
-            if cleaned.split() != _words(text):
+            if cleaned.split() != words(text):
                 lines.append(f'prompt "{shorten(text)}" reaches the model as "{shorten(cleaned)}"')
             if len(pieces.ids) > self.max_length - 2:
                 end = pieces.offsets[self.max_length - 3][1]
@@ -132,22 +107,12 @@ class PromptTokenizer:
                 if piece == self.unknown_id
             ]
             if unknown:
-                words = shorten(", ".join(f'"{word}"' for word in dict.fromkeys(unknown)))
-                lines.append(f'prompt "{shorten(text)}" has words that the vocabulary of these weights lacks: {words}')
+                listed = shorten(", ".join(f'"{word}"' for word in dict.fromkeys(unknown)))
+                lines.append(f'prompt "{shorten(text)}" has words that the vocabulary of these weights lacks: {listed}')
         return lines
 
     def _pieces(self, cleaned: str):
         return self._word_pieces.encode(cleaned, add_special_tokens=False)
-
-
-def shorten(text: str, length: int = 80) -> str:
-    """Return `text` on one line of at most `length` characters, for messages."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

@@ -1,9 +1,11 @@
 """The scores of one scan, as tables, reports and `scores.json` have them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from brgsa.ct.checks import Finding
+from brgsa.tables import bar, text_table
 
 SCORES_VERSION = 1
 
@@ -92,6 +94,42 @@ class ScanScores:
         )
 
     def __str__(self) -> str:
-        from brgsa.tables import scores_table
-
         return scores_table(self)
+
+
+def scores_table(scores: ScanScores) -> str:
+    """The scores of one scan, highest first, with what has to be known about them."""
+    rows = sorted(scores.scores, key=lambda row: -row.score)
+    calibrated = any(row.probability is not None for row in rows)
+    thresholds = any(row.threshold is not None for row in rows)
+    lowest, highest = rows[-1].score, rows[0].score
+    columns = ["abnormality", "score", ""]
+    columns += ["probability"] if calibrated else []
+    columns += ["threshold", "positive"] if thresholds else []
+    cells = []
+    for row in rows:
+        line = [row.name, f"{row.score:+.4f}", bar(row.score, lowest, highest)]
+        if calibrated:
+            line.append("" if row.probability is None else f"{row.probability:.1%}")
+        if thresholds:
+            line += ["", ""] if row.threshold is None else [f"{row.threshold:+.4f}", "yes" if row.positive else "no"]
+        cells.append(line)
+    head = [f"{scores.case}  ({scores.path})"]
+    head += [f"  note: {message}" for message in scores.messages]
+    head += [f"  {finding.severity}: {finding.message}" for finding in scores.findings]
+    if scores.settings["precision"] != "fp32":
+        head.append(f"  note: computed in {scores.settings['precision']}, which changes scores in the third decimal")
+    return "\n".join([*head, text_table(columns, cells, right=(1, 3, 4)), *([scores.notice] if scores.notice else [])])
+
+
+def cases_table(results: Sequence[ScanScores], top: int = 3) -> str:
+    """One line per case: its highest scores and its flags."""
+    rows = [
+        [
+            result.case,
+            ", ".join(f"{row.name} {row.score:+.3f}" for row in sorted(result.scores, key=lambda r: -r.score)[:top]),
+            " ".join(result.flags),
+        ]
+        for result in results
+    ]
+    return text_table(["case", f"highest {top} scores", "flags"], rows)

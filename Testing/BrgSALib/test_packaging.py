@@ -232,5 +232,5 @@ def test_only_the_pure_part_of_the_scoring_library_enters_slicers_process():
     )
     command = [sys.executable, "-c", code, str(REPOSITORY / "Testing" / "standins" / "panel")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    allowed = ["abnormalities", "abnormality_files", "errors", "files", "prompts", "worker", "worker.protocol"]
+    allowed = ["abnormalities", "abnormality_files", "errors", "files", "text", "worker", "worker.protocol"]
     assert done.stdout.strip() == f"{['brgsa', *(f'brgsa.{name}' for name in allowed)]} []", done.stderr

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import brgsa
 from brgsa.abnormalities import Abnormality, AbnormalityList, describe, describe_presets
 from brgsa.errors import BrgSAError, InputError, UsageError
-from brgsa.prompts import clean
+from brgsa.text import clean
 
 DATA = Path(brgsa.__file__).parent / "data" / "abnormalities"
 COUNTS = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from brgsa.abnormalities import Abnormality
 from brgsa.errors import SetupError, UsageError
-from brgsa.prompts import PromptTokenizer, clean, clean_sentences, prompt_sets, prompt_templates
+from brgsa.prompts import PromptTokenizer, prompt_sets, prompt_templates
+from brgsa.text import clean, clean_sentences
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ import numpy as np
 from brgsa.ct.cases import Case, absolute
 from brgsa.errors import InputError, SetupError, UsageError
 from brgsa.files import csv_reader
-from brgsa.prompts import clean
+from brgsa.text import clean
 
 if TYPE_CHECKING:
     from brgsa.scoring import Scorer

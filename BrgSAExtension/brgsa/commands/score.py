@@ -114,7 +114,7 @@ def cases_of(arguments: argparse.Namespace) -> list:
 def run(arguments: argparse.Namespace) -> int:
     """Score and print a table."""
     from brgsa.abnormalities import AbnormalityList
-    from brgsa.tables import cases_table, scores_table
+    from brgsa.scores import cases_table, scores_table
 
     abnormalities = AbnormalityList.parse(arguments.abnormalities)
     from brgsa.batch.case_files import CaseFiles

@@ -16,7 +16,7 @@ from brgsa.ct.dicom_header import is_dicom, read_header
 from brgsa.ct.source import EXTENSIONS, file_format, unreadable
 from brgsa.errors import InputError, UsageError
 from brgsa.files import csv_dicts
-from brgsa.prompts import shorten
+from brgsa.text import shorten
 
 _LONGEST_NAME = 80
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from brgsa.errors import OutOfMemoryError, UsageError
 from brgsa.files import atomic_open, write_csv, write_json
 from brgsa.processes import process_pool
-from brgsa.prompts import clean_sentences
+from brgsa.text import clean_sentences
 from brgsa_training.phantom.grid import Grid
 from brgsa_training.phantom.output_folder import claim
 from brgsa_training.phantom.phantom import make_phantom, make_report

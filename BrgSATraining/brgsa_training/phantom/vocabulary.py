@@ -3,7 +3,7 @@
 import string
 from collections.abc import Iterable
 
-from brgsa.prompts import clean_sentences
+from brgsa.text import clean_sentences
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

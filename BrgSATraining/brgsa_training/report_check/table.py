@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from brgsa.prompts import shorten
 from brgsa.tables import text_table
+from brgsa.text import shorten
 from brgsa_training.report_check.report_check import WORDS, CheckedAbnormality, ReportCheck, Verdict
 
 EVIDENCE_LENGTH = 90

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from brgsa.errors import InputError, UsageError
 from brgsa.files import atomic_open
-from brgsa.prompts import clean_sentences
+from brgsa.text import clean_sentences
 from brgsa_training.summarize.findings import Summary
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.vocabulary import Vocabulary

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from brgsa.errors import CANCELLED_EXIT_CODE, UsageError
-from brgsa.prompts import PromptTokenizer, clean
+from brgsa.prompts import PromptTokenizer
 from brgsa.scoring import Scorer
+from brgsa.text import clean
 from brgsa.weights.folder import file_sha256, open_weights, verify
 from brgsa_training.cli import main
 from brgsa_training.phantom import demonstration

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from brgsa.prompts import clean
+from brgsa.text import clean
 from brgsa_training.phantom.abnormalities import ABNORMALITIES
 from brgsa_training.phantom.generate import captions_of
 from brgsa_training.phantom.phantom import make_report
