@@ -11,7 +11,7 @@ import pytest
 
 from brgsa_training.pretrain.checkpoint import load_checkpoint
 
-SCRIPT = Path(__file__).parents[3] / "BrgSATraining" / "scripts" / "pretrain.sbatch"
+SCRIPT = Path(__file__).parents[3] / "BrgSATraining" / "brgsa_training" / "scripts" / "pretrain.sbatch"
 SRUN = '#!/bin/bash\nshift  # --kill-on-bad-exit\nexec "$@"\n'
 SCONTROL = '#!/bin/bash\nif [ "$1" = show ]; then echo localhost; else echo "$@" >> "$SCONTROL_LOG"; fi\n'
 
