@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SIZE_LIMIT = 200_000_000  # bytes; an embedding of the released model has 3 kB, so about 60,000 of them
-_HEADER_BYTES = 128  # of an .npy file
+_LONGEST = 1 << 20  # bytes of one vector
+_DIGEST_BYTES = 32
+_NAME = re.compile(r"[0-9a-f]{64}\.vector")
 
 
 def cache_folder() -> Path:
@@ -36,7 +40,10 @@ def cache_folder() -> Path:
 class EmbeddingCache:
     """float32 vectors by key, the least recently used removed when the folder passes its size limit.
 
-    A cache that cannot be written costs time, never a result: the first failure is logged and the rest is silent.
+    An entry is a file of a SHA-256 over its key and its numbers, and the numbers. Whatever else lies in its place (a
+    damaged or foreign file, another key's entry, a folder, a link) counts as no entry, and so do numbers that are not
+    finite. A cache that cannot be written costs time, never a result: the first failure is logged and the rest is
+    silent. No other files than entries are ever removed.
 
     Args:
         folder: where the files lie; the user's cache folder by default.
@@ -50,34 +57,39 @@ class EmbeddingCache:
         self._failed = False
 
     def get(self, key: str) -> np.ndarray | None:
-        """The vector stored under `key`, or None. A damaged file counts as none and is removed."""
+        """The vector stored under `key`, or None."""
         import numpy as np  # here, because `brgsa doctor` asks for the folder where numpy may be missing
 
         path = self._path(key)
         try:
-            vector = np.load(path, allow_pickle=False)
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LONGEST:
+                return None
+            content = path.read_bytes()
         except OSError:
             return None
-        except (ValueError, EOFError):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        digest, numbers = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if digest != _digest(key, numbers) or len(numbers) % 4:
+            return None
+        vector = np.frombuffer(numbers, "<f4").astype(np.float32)
+        if not np.isfinite(vector).all():
             return None
         with contextlib.suppress(OSError):  # another user's file in a shared cache
             os.utime(path)
         return vector
 
     def put(self, key: str, vector: np.ndarray) -> None:
-        """Store a vector under `key`."""
+        """Store a vector (E,) under `key`."""
         import numpy as np
 
-        path = self._path(key)
+        path, numbers = self._path(key), np.asarray(vector, "<f4").tobytes()
         try:
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.save(file, np.asarray(vector, np.float32), allow_pickle=False)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(_digest(key, numbers) + numbers)
             if self._size is None:
                 self._size = sum(size for _, size, _ in self._files())
             else:
-                self._size += _HEADER_BYTES + np.size(vector) * 4
+                self._size += _DIGEST_BYTES + len(numbers)
             if self._size > self.size_limit:
                 self._shrink()
         except (BrgSAError, OSError) as error:
@@ -95,16 +107,16 @@ class EmbeddingCache:
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        return self.folder / name[:2] / f"{name}.npy"
+        return self.folder / name[:2] / f"{name}.vector"
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """Time of last use, bytes and path of every file, the oldest first."""
+        """Time of last use, bytes and path of every entry, the oldest first."""
         files = []
-        for path in self.folder.glob("*/*.npy"):
+        for path in self.folder.glob("*/*.vector"):
             with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
-                if not path.name.startswith("."):
-                    stat = path.stat()
-                    files.append((stat.st_mtime, stat.st_size, path))
+                status = path.lstat()
+                if _NAME.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                    files.append((status.st_mtime, status.st_size, path))
         return sorted(files)
 
     def _shrink(self) -> None:
@@ -117,3 +129,7 @@ class EmbeddingCache:
             size -= file_size
             path.unlink(missing_ok=True)
         self._size = size
+
+
+def _digest(key: str, numbers: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() + numbers).digest()

@@ -7,6 +7,7 @@ text has an apostrophe before it (and one more, where it begins with apostrophes
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import re
@@ -73,6 +74,25 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
         raise write_error(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def file_state(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is changed or another one takes its place: size, both times of change, and its number.
+
+    The second time is the system's own, which no program sets; Windows has the time of creation there. The number
+    (inode, file index) changes when a file is copied, and at any time on some network file systems: where it differs,
+    the content has to be compared.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def write_error(path: str | os.PathLike, error: OSError) -> BrgSAError:

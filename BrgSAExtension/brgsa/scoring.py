@@ -200,6 +200,7 @@ class Scorer:
         clock.lap("encode")
         with torch.inference_mode(), computing(self.device):
             from_bank = self.model.bank(torch.from_numpy(image).to(self.device)[None])[0].float().cpu().numpy()
+        _require_finite(from_bank, "the bank", "Import the weights again.")
         source = scan.volume.source
         embedding = ScanEmbedding(
             case=case or case_name(source.path),
@@ -266,7 +267,9 @@ class Scorer:
                 vectors = self.model.embed_text(
                     torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
                 )
-            for text, vector in zip(missing, vectors.float().cpu().numpy(), strict=True):
+            vectors = vectors.float().cpu().numpy()
+            _require_finite(vectors, "the text encoder", "Import the weights again.")
+            for text, vector in zip(missing, vectors, strict=True):
                 self._texts[text] = vector
                 if self._cache:
                     self._cache.put(self._text_key(text), vector)
@@ -299,8 +302,7 @@ class Scorer:
             tensor = torch.from_numpy(volume).to(self.device)[None]
             with computing(self.device, self.precision):
                 image = self.model.embed_image(tensor)[0].float().cpu().numpy()
-        if not np.isfinite(image).all():
-            raise SetupError(f"the image encoder gave numbers that are not finite in {self.precision}. Use fp32.")
+        _require_finite(image, "the image encoder", f"It computed in {self.precision}; use fp32.")
         if self._cache:
             self._cache.put(key, image)
         return image
@@ -362,6 +364,12 @@ def _score(embedding: ScanEmbedding, prompts: Sequence[np.ndarray], kind: str) -
 def _unit(vector: np.ndarray) -> np.ndarray:
     vector = np.asarray(vector, np.float64)
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _require_finite(vectors: np.ndarray, part: str, advice: str) -> None:
+    """No score is made of a vector with NaN or infinity, and none is kept."""
+    if not np.isfinite(vectors).all():
+        raise SetupError(f"{part} gave numbers that are not finite. {advice}")
 
 
 def _require_kind(kind: str) -> None:

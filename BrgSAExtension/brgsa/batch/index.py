@@ -81,8 +81,12 @@ def index_cases(
         _require_same_settings(old, scorer)
     known = {(path, series or None): row for row, (_, path, series, _) in enumerate(old.scans)} if old else {}
     cases = [replace(case, path=absolute(case.path)) for case in cases]
-    states = {_key(case): case.state() or "" for case in cases}
-    same = {key for key in states if key in known and states[key] and old.scans[known[key]][3] == states[key]}
+    present = {_key(case) for case in cases if case.state()}
+    same = {
+        _key(case)
+        for case in cases
+        if _key(case) in known and _key(case) in present and not case.has_changed_since(old.scans[known[_key(case)]][3])
+    }
     todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
 
     batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress)
@@ -92,7 +96,7 @@ def index_cases(
     write_csv(folder / "failures.csv", FAILURES_COLUMNS, (vars(failure).values() for failure in batch.failures))
 
     old_keys = list(known)
-    kept = [row for row, key in enumerate(old_keys) if key in same or not states.get(key)]
+    kept = [row for row, key in enumerate(old_keys) if key in same or key not in present]
     gone = [row for row in kept if old_keys[row] not in same and not old.case(row).path.exists()]
     moved = _moved(old, gone, folder / UNFINISHED, new) if gone and new else []
     vanished = [row for row in gone if row not in set(moved)]
@@ -109,7 +113,7 @@ def index_cases(
         batch=batch,
     )
     if result.scans and (new or old is None or len(kept) < len(old)):
-        _write(folder, scorer, old, kept, new, states)
+        _write(folder, scorer, old, kept, new)
     elif not result.scans and old:
         raise UsageError(f"{folder}: no scan would be left in the index. Delete the folder instead.")
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
@@ -158,7 +162,6 @@ def _write(
     old: ScanIndex | None,
     kept: Sequence[int],
     new: Sequence[Case],
-    states: dict[tuple[str, str | None], str],
 ) -> None:
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(kept), ROWS_AT_A_TIME):
@@ -178,7 +181,7 @@ def _write(
         "embedding_size": scorer.model.config.embedding_size,
     }
     scans = [old.scans[row] for row in kept]
-    scans += [(case.name, str(case.path), case.series or "", states[_key(case)]) for case in new]
+    scans += [(case.name, str(case.path), case.series or "", _fingerprint(folder / UNFINISHED, case)) for case in new]
     write_index(folder, about, scans, rows())
 
 
@@ -187,6 +190,11 @@ def _vectors(unfinished: Path, case: Case) -> tuple[np.ndarray, np.ndarray]:
     with np.load(embedding_path(unfinished, case), allow_pickle=False) as stored:
         direct, bank = (_unit(stored[name]) for name in ("image", "image_from_bank"))
     return direct.astype(np.float32), ((direct + bank) / 2).astype(np.float32)
+
+
+def _fingerprint(unfinished: Path, case: Case) -> str:
+    with np.load(embedding_path(unfinished, case), allow_pickle=False) as stored:
+        return str(stored["fingerprint"])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ A shard I/N writes `scores.I-of-N.csv` and so on beside the records; a run witho
 
 import json
 import logging
+import math
 import platform
 import sys
 import time
@@ -149,7 +150,7 @@ def score_cases(
     def score(case: Case, on_progress: Progress) -> None:
         nonlocal written
         part = _PART_OF_SCORES if files else 1.0
-        scanned = {"path": str(absolute(case.path)), "series": case.series, "state": case.state()}
+        scanned = {"path": str(absolute(case.path)), "series": case.series, "fingerprint": case.fingerprint()}
 
         def scoring(fraction: float, stage: str) -> None:
             on_progress(part * fraction, stage)
@@ -174,8 +175,8 @@ def score_cases(
             made = files.write(scorer, scan, result, abnormalities, _record_path(out, case).parent, writing)
             kept = {row["path"]: row for row in [*earlier.get(case.name, {}).get("files", []), *made]}
             record |= {"files_request": files.to_dict(), "files": list(kept.values())}
-        results[case.name] = record
         write_json(_record_path(out, case), record)
+        results[case.name] = record
         if time.monotonic() - written > SECONDS_BETWEEN_TABLES:
             _write_tables(out, shard, cases, results, failures)
             written = time.monotonic()
@@ -219,7 +220,7 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
     """
     out = Path(out)
     made_with = {
-        case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series, case.state()])
+        case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series])
         for case in cases
     }
     known = {case.name: None for case in cases if _is_embedded(out, case, made_with[case.name])}
@@ -231,6 +232,7 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
             finished = len(done) + len(failures)
             on_progress((finished + fraction) / len(cases), f"scan {finished + 1} of {len(cases)}: {stage}")
 
+        fingerprint = case.fingerprint()
         embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=both)
         with atomic_path(embedding_path(out, case)) as temporary:
             np.savez(
@@ -238,6 +240,7 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
                 image=embedding.image,
                 image_from_bank=embedding.image_from_bank,
                 made_with=np.array(made_with[case.name]),
+                fingerprint=np.array(fingerprint),
                 path=np.array(str(case.path.absolute())),
             )
         done[case.name] = None
@@ -311,7 +314,12 @@ def embedding_path(out: Path, case: Case) -> Path:
 def _is_embedded(out: Path, case: Case, made_with: str) -> bool:
     try:
         with np.load(embedding_path(out, case), allow_pickle=False) as stored:
-            return str(stored["made_with"]) == made_with and str(stored["path"]) == str(case.path.absolute())
+            return (
+                str(stored["made_with"]) == made_with
+                and str(stored["path"]) == str(case.path.absolute())
+                and all(np.isfinite(stored[name]).all() for name in ("image", "image_from_bank"))
+                and not case.has_changed_since(str(stored["fingerprint"]))
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return False
 
@@ -330,8 +338,9 @@ def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, di
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             made_with, scan = record["settings_digest"], record["scan"]
-            made_of, series, state, _ = Path(scan["path"]), scan["series"], scan["state"], record["findings"]
-        except (OSError, ValueError, KeyError, TypeError):
+            made_of, series, fingerprint = Path(scan["path"]), scan["series"], scan["fingerprint"]
+            _rows(record), _has_error(record["findings"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if made_with != digest:
             raise UsageError(
@@ -344,7 +353,7 @@ def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, di
                 f"not of {_scan_text(case.path, case.series)}. "
                 "Choose another --out folder, or --overwrite to score everything again."
             )
-        if case.state() in (None, state):
+        if not case.has_changed_since(fingerprint):
             records[case.name] = record
     return records
 
@@ -363,7 +372,7 @@ def _remove_records(out: Path, cases: Sequence[Case]) -> None:
         path = _record_path(out, case)
         try:
             files = [path.with_name(Path(row["path"]).name) for row in json.loads(path.read_bytes())["files"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             files = []
         try:
             for file in (*files, path):
@@ -385,24 +394,38 @@ def _write_tables(
     write_csv(
         out / f"scores{shard.suffix}.csv",
         SCORES_COLUMNS,
-        (
-            (
-                record["case"],
-                record["path"],
-                row["name"],
-                f"{row['score']:.6f}",
-                "" if row["probability"] is None else f"{row['probability']:.6f}",
-                "" if row["threshold"] is None else f"{row['threshold']:.6f}",
-                "" if row["positive"] is None else int(row["positive"]),
-                " ".join(record["flags"]),
-                record["settings"]["precision"],
-            )
-            for record in records
-            for row in record["scores"]
-        ),
+        (row for record in records for row in _rows(record)),
     )
     _write_failures(out, shard, failures)
     return records
+
+
+def _rows(record: dict[str, Any]) -> list[tuple]:
+    """The rows of scores.csv of one case.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no record, or has a number that is not finite.
+    """
+    return [
+        (
+            record["case"],
+            record["path"],
+            row["name"],
+            _decimal(row["score"]),
+            "" if row["probability"] is None else _decimal(row["probability"]),
+            "" if row["threshold"] is None else _decimal(row["threshold"]),
+            "" if row["positive"] is None else int(row["positive"]),
+            " ".join(record["flags"]),
+            record["settings"]["precision"],
+        )
+        for row in record["scores"]
+    ]
+
+
+def _decimal(number: float) -> str:
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return f"{number:.6f}"
 
 
 def _write_failures(out: Path, shard: Shard, failures: Sequence[Failure]) -> None:

@@ -6,7 +6,7 @@
 An index is a folder that `brgsa.batch.index` writes (docs/similar-cases.md):
 
     INDEX/index.json              version, weights and their checksum, number of scans, name of the data folder
-    INDEX/data-00001/scans.csv    case, path, series, state: one row per scan, in the order of the matrices
+    INDEX/data-00001/scans.csv    case, path, series, fingerprint: one row per scan, in the order of the matrices
     INDEX/data-00001/direct.npy   u = v / |v|, (N, E) float32
     INDEX/data-00001/final.npy    (u + u_hat) / 2, (N, E) float32, u_hat the unit vector of v_hat
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 INDEX = "index.json"
 SCANS = "scans.csv"
 KINDS = ("direct", "final")
-COLUMNS = ("case", "path", "series", "state")
+COLUMNS = ("case", "path", "series", "fingerprint")
 VERSION = 1
 ROWS_AT_A_TIME = 16_384  # 50 MB of the released model's embeddings
 
@@ -76,7 +76,7 @@ class ScanIndex:
 
     Attributes:
         about: content of index.json.
-        scans: (case name, absolute path, series or "", `Case.state()` when it was embedded) of each.
+        scans: (case name, absolute path, series or "", `Case.fingerprint()` when it was embedded) of each.
         matrices: (N, E) float32 by kind, "direct" and "final".
     """
 

@@ -7,7 +7,7 @@ import re
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +15,12 @@ from pathlib import Path
 from brgsa.ct.dicom_header import is_dicom, read_header
 from brgsa.ct.source import EXTENSIONS, file_format, unreadable
 from brgsa.errors import InputError, UsageError
-from brgsa.files import csv_dicts
+from brgsa.files import csv_dicts, file_sha256, file_state
 from brgsa.text import shorten
 
 _LONGEST_NAME = 80
+_DATA_FILE = re.compile(rb"^[ \t]*(?:data ?file|ElementDataFile)[ \t]*[:=]+([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
+_HEADER_LIMIT = 1 << 16  # bytes
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
@@ -33,18 +35,43 @@ class Case:
     def state(self) -> str | None:
         """A short text that changes when the file, or a file of the folder, does; None where there is none.
 
-        It stands for names, sizes and times of change: nothing is read.
+        Nothing is read but the text header of a file whose voxels lie in another one, which is looked at, too. It may
+        change although the scan did not, see `brgsa.files.file_state`.
         """
-        found = []
         try:
-            for file in sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]:
-                with contextlib.suppress(FileNotFoundError):  # a broken link
-                    status = file.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        found.append((file.name, status.st_size, status.st_mtime_ns))
+            found = [(file.name, *file_state(status)) for file, status in self._files()]
         except (OSError, ValueError):
             return None
-        return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16] if found else None
+        return _short_digest(found) if found else None
+
+    def fingerprint(self) -> str:
+        """`state` and a digest of the content, to be kept beside results: made before the scan is read."""
+        return f"{self.state()} {self._content()}"
+
+    def has_changed_since(self, fingerprint: str) -> bool:
+        """Whether the scan is there and is another one than when its fingerprint was made.
+
+        Where only the state differs (a copied folder, another network mount) the content is read and decides.
+        """
+        state, _, content = fingerprint.partition(" ")
+        now = self.state()
+        return now is not None and now != state and (not content or content != self._content())
+
+    def _content(self) -> str:
+        try:
+            return _short_digest([(file.name, file_sha256(file)) for file, _ in self._files()])
+        except (OSError, ValueError):
+            return ""  # what reads the scan will say why
+
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        """The regular files of the scan: those of the folder by name, or the file and that of its voxels."""
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        found = list(_regular(files))
+        if found and EXTENSIONS.get(_extension(self.path)) in ("nrrd", "metaimage") and files == [self.path]:
+            with self.path.open("rb") as file:  # the readers are strict about headers; this only looks where to look
+                names = _DATA_FILE.findall(file.read(_HEADER_LIMIT))
+            found += _regular(self.path.parent / os.fsdecode(name.strip()) for name in names)
+        return found
 
 
 def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
@@ -89,6 +116,18 @@ def safe_name(text: str) -> str:
     """Turn a text into a folder name: letters, digits, dot, dash and underscore, its last 80 characters at most."""
     kept = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")[-_LONGEST_NAME:].lstrip("._")
     return f"{kept}_" if kept.split(".")[0].lower() in _WINDOWS_DEVICES else kept or "case"
+
+
+def _regular(files: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # a broken link
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield file, status
+
+
+def _short_digest(found: list[tuple]) -> str:
+    return sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _expand(path: Path) -> list[Case]:

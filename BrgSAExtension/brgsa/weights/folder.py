@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from brgsa.cache import cache_folder
 from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, first_line
-from brgsa.files import atomic_folder, atomic_path, write_json
+from brgsa.files import atomic_folder, atomic_path, file_sha256, file_state, write_json
 from brgsa.preprocess import PreprocessingPlan
 from brgsa.prompts import read_vocabulary
 
@@ -119,6 +119,7 @@ class Weights:
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if names := sorted(map(str, report.get(problem) or ())):
                 raise SetupError(f"{self.folder}: {problem.replace('_', ' ')}: {', '.join(names[:3])}. {_REPAIR}")
+        model.vision.position.requires_grad_(False)  # which from_pretrained sets for every tensor that it loads
         return model.eval()
 
     def describe(self) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def open_weights(name_or_folder: str | os.PathLike) -> Weights:
 def verify(folder: Path, fresh: bool = False) -> list[str]:
     """Compare every file with SHA256SUMS; return what is wrong, one short sentence each.
 
-    A large file is read again only when its size or time of change differs from the last check on this machine.
+    A file is read again only when it is another than at the last check on this machine, see `files.file_state`.
 
     Args:
         fresh: read every byte whatever the last check said.
@@ -184,8 +185,7 @@ def verify(folder: Path, fresh: bool = False) -> list[str]:
         if not path.is_file():
             problems.append(f"{name} is missing")
             continue
-        stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns, digest]
+        state = [*file_state(path.stat()), digest]
         if known.get(str(path.resolve())) == state:
             continue
         if file_sha256(path) != digest:
@@ -355,15 +355,6 @@ RELEASED_LICENCE = """The checkpoint was distributed by the authors of BrgSA (ht
 repository is under the Apache License 2.0. It was trained on CT-RATE, whose licence is CC BY-NC-SA 4.0: use it for
 non-commercial research only, unless its authors tell you otherwise.
 """
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-        return digest.hexdigest()
 
 
 def locate(name_or_folder: str) -> tuple[str, Path]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from brgsa.calibration import Calibration, CalibrationEntry, PromptSets
 from brgsa.errors import InputError
-from brgsa.weights.folder import file_sha256
+from brgsa.files import file_sha256
 from brgsa_training.evaluate.cohort import Cohort
 from brgsa_training.evaluate.honest import FEW
 from brgsa_training.evaluate.metrics import released_thresholds

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from brgsa.calibration import FILE_NAME, Calibration
 from brgsa.errors import InputError, UsageError
-from brgsa.files import write_csv, write_json
-from brgsa.weights.folder import file_sha256
+from brgsa.files import file_sha256, write_csv, write_json
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import (

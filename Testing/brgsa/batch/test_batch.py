@@ -1,6 +1,7 @@
 """Many scans: nothing is lost, nothing is done twice, one bad file does not stop the night."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.case_files import CaseFiles
+from brgsa.batch.index import index_cases
 from brgsa.batch.score import Shard, embed_cases, score_cases
 from brgsa.ct.cases import find_cases
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError
@@ -141,6 +144,105 @@ def test_a_scan_that_changed_is_scored_again(scorer, torso_paths, tmp_path):
     assert score_cases(scorer, cases, TWO, out).done == 1
     table = rows(out / "scores.csv")
     assert [row["score"] for row in table[2:4]] == [row["score"] for row in table[:2]]
+
+
+def replace_alike(path, content):
+    """Put other content in the place of a file, of the same length and time."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    other = path.with_name(".other")
+    other.write_bytes(content)
+    other.replace(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def rewrite_alike(path, content):
+    """The same in place, so that the file keeps its number."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [replace_alike, rewrite_alike])
+def test_a_scan_that_was_replaced_by_one_of_the_same_size_and_time_is_done_again(scorer, torso_paths, tmp_path, change):
+    paths = [tmp_path / "0.nii", tmp_path / "1.nii"]  # not compressed: all of one size
+    for path, compressed in zip(paths, torso_paths, strict=False):
+        path.write_bytes(gzip.decompress(compressed.read_bytes()))
+    cases, again, index = find_cases(paths[:1]), Scorer.from_pretrained("phantom", device="cpu"), tmp_path / "index"
+    before = scorer.score(paths[0], TWO), again.score(paths[0], TWO)
+    score_cases(scorer, cases, TWO, tmp_path / "out")
+    embed_cases(scorer, cases, tmp_path / "embedded")
+    index_cases(scorer, cases, index)
+    change(paths[0], paths[1].read_bytes())
+    (row, *_) = score_cases(scorer, cases, TWO, tmp_path / "out").scores[0]["scores"]
+    expected = scorer.score(paths[1], TWO).scores[0].score
+    assert row["score"] == expected != before[0].scores[0].score
+    assert again.score(paths[0], TWO).scores[0].score == expected
+    assert embed_cases(scorer, cases, tmp_path / "embedded").done == 1
+    assert index_cases(scorer, cases, index).changed == 1
+
+
+def test_a_copy_with_other_file_numbers_keeps_its_scores(scorer, torso_paths, tmp_path):
+    """As from a backup, or behind another network mount."""
+    cases, index = find_cases(torso_paths), tmp_path / "index"
+    score_cases(scorer, cases, TWO, tmp_path / "out")
+    embed_cases(scorer, cases, tmp_path / "embedded")
+    index_cases(scorer, cases, index)
+    states = [case.state() for case in cases]
+    for path in torso_paths:
+        shutil.copy2(path, path.with_name("copy"))
+        path.with_name("copy").replace(path)
+    assert not set(states) & {case.state() for case in cases}
+    assert score_cases(scorer, cases, TWO, tmp_path / "out").resumed == 3
+    assert embed_cases(scorer, cases, tmp_path / "embedded").resumed == 3
+    assert index_cases(scorer, cases, index).unchanged == 3
+
+
+def test_a_scan_whose_voxels_lie_in_another_file_is_done_again_when_that_one_changes(scorer, torso_paths, tmp_path):
+    read = [SimpleITK.ReadImage(str(path)) for path in torso_paths[:2]]
+    image, other = (SimpleITK.GetImageFromArray(SimpleITK.GetArrayFromImage(one)) for one in read)
+    image.SetSpacing(read[0].GetSpacing())
+    for name, data in (("a.mhd", "a.raw"), ("b.nhdr", "b.raw")):
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+        cases, out = find_cases([tmp_path / name]), tmp_path / f"out {name}"
+        score_cases(scorer, cases, TWO, out)
+        assert score_cases(scorer, cases, TWO, out).resumed == 1
+        (tmp_path / data).write_bytes(SimpleITK.GetArrayFromImage(other).tobytes())
+        assert score_cases(scorer, cases, TWO, out).done == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"{}", b"[" * 100_000, "score", "flags", "settings"],
+    ids=lambda content: content[:9],
+)
+def test_a_damaged_record_is_made_again(scorer, torso_paths, tmp_path, content):
+    cases, out = find_cases(torso_paths[:1]), tmp_path / "out"
+    score_cases(scorer, cases, TWO, out)
+    (record,) = out.glob("cases/*/scores.json")
+    kept, table = json.loads(record.read_text()), (out / "scores.csv").read_bytes()
+    if content == "score":
+        kept["scores"][0]["score"] = float("nan")
+    if content == "flags":
+        kept["flags"] = None
+    if content == "settings":
+        del kept["scan"]["fingerprint"]
+    record.write_bytes(content if isinstance(content, bytes) else json.dumps(kept).encode())
+    assert score_cases(scorer, cases, TWO, out).done == 1
+    assert (out / "scores.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize("part", ["embed_image", "embed_text", "bank"])
+def test_numbers_that_are_not_finite_reach_no_table_and_no_cache(torso_paths, tmp_path, monkeypatch, part):
+    scorer, out = Scorer.from_pretrained("phantom", device="cpu"), tmp_path / "out"
+    owner, name = (scorer.model.bank, "forward") if part == "bank" else (scorer.model, part)
+    whole = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *arguments: whole(*arguments) * float("nan"))
+    result = score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
+    assert "not finite" in result.failures[0].reason and not rows(out / "scores.csv")
+    monkeypatch.undo()
+    assert score_cases(scorer, find_cases(torso_paths[:1]), TWO, out).done == 1
 
 
 def test_a_scan_that_was_put_away_keeps_its_scores(scorer, torso_paths, tmp_path):

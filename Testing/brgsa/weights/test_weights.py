@@ -95,6 +95,13 @@ def folder(tiny_model, text_folder, tmp_path):
     )
 
 
+def test_a_loaded_model_trains_what_a_new_one_trains():
+    loaded = weights.open_weights("phantom").load_model()
+    new = type(loaded)(loaded.config)
+    trained = [{name: row.requires_grad for name, row in model.named_parameters()} for model in (loaded, new)]
+    assert trained[0] == trained[1] and not trained[0]["vision.position"]
+
+
 def test_the_released_checkpoint_becomes_a_weights_folder_with_equal_tensors(released_state, text_folder, tmp_path):
     save_lightning(tmp_path / "best.ckpt", released_state)
     made = weights.import_released(tmp_path / "best.ckpt", text_folder, tmp_path / "out", **TINY)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from brgsa.errors import CANCELLED_EXIT_CODE, UsageError
+from brgsa.files import file_sha256
 from brgsa.prompts import PromptTokenizer
 from brgsa.scoring import Scorer
 from brgsa.text import clean
-from brgsa.weights.folder import file_sha256, open_weights, verify
+from brgsa.weights.folder import open_weights, verify
 from brgsa_training.cli import main
 from brgsa_training.phantom import demonstration
 from brgsa_training.phantom.phantom import make_report
