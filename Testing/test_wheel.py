@@ -72,7 +72,7 @@ def test_every_stage_runs_from_the_wheel_alone(installed):
 
     run(training, "preprocess", "folder", "phantoms/volumes", "--out", "volumes", folder=folder)
     data = ["--data.cache", "volumes", "--data.captions", "phantoms/captions.json"]
-    data += ["--data.validation_split", "null", "--data.validation_share", 0]
+    data += ["--data.validation_split", "null", "--data.validation_share", 0, "--training.batch_size", 2]
     data += ["--data.vocabulary", Path(where.strip()).parent / "data" / "weights" / "phantom" / "vocab.txt"]
     plan = run(training, "pretrain", "--config", "brgsa", *data, "--dry-run", folder=folder)
     assert "steps" in plan
