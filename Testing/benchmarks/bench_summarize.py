@@ -3,8 +3,8 @@
     python Testing/benchmarks/bench_summarize.py [--reports 50000] [--requests 3000]
 
 The server is Testing/standins/llm_server.py in its own process, 50 ms per answer. "bare client" is the openai client as
-it comes (typed calls, its own transport) with no other work, "bare httpx" the HTTP library beneath it, and "client, our
-transport" the openai client on plain_http.py with no other work: the ceilings of this machine in the same run.
+it comes (typed calls, httpx) with no other work, "bare aiohttp" the HTTP library that we put beneath it, and "client on
+aiohttp" both together without typed calls: the ceilings of this machine in the same run.
 """
 
 import argparse
@@ -82,10 +82,11 @@ def rules() -> None:
 
 
 async def bare_clients(port: int, count: int) -> None:
+    import aiohttp
+    import httpx2
     import openai
 
-    from brgsa_training.summarize.openai_backend import Settings
-    from brgsa_training.summarize.plain_http import PlainHTTPTransport, http
+    from brgsa_training.summarize.openai_client import Settings
     from brgsa_training.summarize.prompt import Prompt
     from brgsa_training.summarize.sentences import split_sentences
     from brgsa_training.summarize.vocabulary import load_vocabulary
@@ -97,26 +98,24 @@ async def bare_clients(port: int, count: int) -> None:
         "messages": prompt.messages(split_sentences(real_texts()[0])),
         **Settings(url, "m").parameters,
     }
-    limits = http.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-    async with http.AsyncClient(limits=limits, trust_env=False, timeout=60) as plain:
-        client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
-        fast = openai.AsyncOpenAI(
-            api_key="none",
-            base_url=url,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(transport=PlainHTTPTransport(), trust_env=False),
-        )
+    options = {"api_key": "none", "base_url": url, "max_retries": 0}
+    async with (
+        aiohttp.ClientSession() as session,
+        openai.AsyncOpenAI(**options) as client,
+        openai.AsyncOpenAI(**options, http_client=openai.DefaultAioHttpClient(trust_env=False)) as fast,
+    ):
 
         async def typed() -> None:
             await client.chat.completions.create(**body)
 
         async def raw() -> None:
-            await plain.post(f"{url}/chat/completions", json=body)
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                await response.read()
 
         async def ours() -> None:
-            await fast.post(f"{url}/chat/completions", cast_to=http.Response, body=body)
+            await fast.post(f"{url}/chat/completions", cast_to=httpx2.Response, body=body)
 
-        for name, call in (("bare client", typed), ("bare httpx", raw), ("client, our transport", ours)):
+        for name, call in (("bare client", typed), ("bare aiohttp", raw), ("client on aiohttp", ours)):
             todo = iter(range(count))
 
             async def work(call=call, todo=todo) -> None:
@@ -129,14 +128,13 @@ async def bare_clients(port: int, count: int) -> None:
             print(
                 f"{name + ':':<22} {count / wall:8.0f} requests/s, {1000 * cpu / count:.2f} ms of processor time each"
             )
-        await client.close()
-        await fast.close()
 
 
 def backend(port: int, folder: Path, count: int) -> None:
     from brgsa_training.summarize.budget import Budget
     from brgsa_training.summarize.ledger import Ledger
-    from brgsa_training.summarize.openai_backend import OpenAIBackend, Settings
+    from brgsa_training.summarize.openai_backend import OpenAIBackend
+    from brgsa_training.summarize.openai_client import Settings
     from brgsa_training.summarize.prompt import Prompt
     from brgsa_training.summarize.reports import read_reports
     from brgsa_training.summarize.vocabulary import load_vocabulary

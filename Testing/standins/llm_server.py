@@ -15,23 +15,30 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
-REASONS |= {404: "Not Found"}
+REASONS |= {404: "Not Found", 422: "Unprocessable Content"}
 REASONS |= {429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class Reply(NamedTuple):
-    """What the server does with one request; `cut` closes the connection after that many bytes of the body (or before
-    the status line, for -1)."""
+    """What the server does with one request.
+
+    `cut` closes the connection after that many bytes of the body (or before the status line, for -1). `raw` are bytes
+    that are sent instead of an HTTP answer, and `again` bytes that follow every `delay` seconds until the client hangs
+    up; `sent` gets the length of each.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = MappingProxyType({})
     delay: float = 0.0
     cut: int | None = None
+    raw: bytes = b""
+    again: bytes = b""
+    sent: list | None = None
 
 
 class Request(NamedTuple):
-    """One request, with the number of requests of the same report before it."""
+    """One request, with the number of requests of the same report before it; without a report it is a trial."""
 
     number: int
     body: dict[str, Any]
@@ -91,6 +98,11 @@ class Server:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def asked(self) -> list[Request]:
+        """The requests about reports."""
+        return [request for request in self.requests if request.report]
+
     def __enter__(self) -> "Server":
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -128,6 +140,15 @@ class Server:
         reply = self.behaviour(self._request(json.loads(body or b"{}"), headers))
         await asyncio.sleep(max(0.0, self.latency + reply.delay - (time.monotonic() - started)))
         self._at_once -= 1
+        if reply.raw:
+            writer.write(reply.raw)
+            while not reader.at_eof():
+                writer.write(reply.again)
+                await writer.drain()
+                if reply.sent is not None:
+                    reply.sent.append(len(reply.again))
+                await asyncio.sleep(reply.delay)
+            return False
         if reply.cut == -1:
             writer.transport.abort()
             return False

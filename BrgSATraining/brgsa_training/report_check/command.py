@@ -158,7 +158,7 @@ def _model_settings(arguments: argparse.Namespace):
         raise UsageError("--backend openai needs --model.")
     url = require_allowed_host(arguments.base_url, arguments.i_have_deidentified_these_reports)
 
-    from brgsa_training.summarize.openai_backend import Settings
+    from brgsa_training.summarize.openai_client import Settings
 
     return Settings(url, arguments.model, concurrency=1)
 

@@ -14,7 +14,7 @@ from brgsa_training.summarize.sentences import has_sentence, split_sentences
 from brgsa_training.summarize.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from brgsa_training.summarize.openai_backend import Settings
+    from brgsa_training.summarize.openai_client import Settings
 
 STANDARD_INPUT = "-"
 
@@ -58,7 +58,8 @@ def findings_by_model(text: str, vocabulary: Vocabulary, settings: "Settings") -
     from brgsa_training.summarize.budget import Budget
     from brgsa_training.summarize.ledger import Ledger
     from brgsa_training.summarize.openai_backend import OpenAIBackend
-    from brgsa_training.summarize.prompt import Prompt, parse_answer
+    from brgsa_training.summarize.prompt import Prompt
+    from brgsa_training.summarize.verification import model_findings
 
     prompt, report = Prompt(vocabulary.names), Report("report", text)
     with Ledger(":memory:") as ledger:
@@ -66,8 +67,4 @@ def findings_by_model(text: str, vocabulary: Vocabulary, settings: "Settings") -
         answer = ledger.get(report.hash, settings.job(prompt))
     if answer is None or answer.status != "ok":
         raise BrgSAError(f"{settings.model} gave no usable answer: {answer.error if answer else 'none at all'}.")
-    sentences, normaliser = split_sentences(text), Normaliser(vocabulary)
-    return [
-        Finding(normaliser.name(name), name, status, sentences[sentence - 1], location)
-        for name, status, sentence, location in parse_answer(answer.answer, sentences)
-    ]
+    return model_findings(answer.answer, split_sentences(text), Normaliser(vocabulary))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from brgsa.errors import InputError
 from brgsa.files import atomic_open
 from brgsa_training.summarize.ledger import Answer, Ledger
-from brgsa_training.summarize.openai_backend import Settings
+from brgsa_training.summarize.openai_client import Settings, read_completion
 from brgsa_training.summarize.prompt import RESPONSE_FORMATS, AnswerError, Prompt, parse_answer
 from brgsa_training.summarize.reports import Report
 from brgsa_training.summarize.sentences import split_sentences
@@ -20,6 +20,7 @@ from brgsa_training.summarize.sentences import split_sentences
 # Limits of one file: https://platform.openai.com/docs/guides/batch
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
+FORMAT = "json_schema"
 
 
 def batch_request(report: Report, prompt: Prompt, settings: Settings) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def batch_request(report: Report, prompt: Prompt, settings: Settings) -> dict[st
     body = {
         "model": settings.model,
         "messages": prompt.messages(split_sentences(report.text)),
-        "response_format": RESPONSE_FORMATS["schema"],
+        "response_format": RESPONSE_FORMATS[FORMAT],
         **settings.parameters,
     }
     return {"custom_id": report.hash, "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -101,7 +102,7 @@ def _offsets(path: Path) -> dict[str, int]:
                 if line.strip():
                     try:
                         offsets[json.loads(line)["custom_id"]] = offset
-                    except (ValueError, KeyError, TypeError) as error:
+                    except (ValueError, KeyError, TypeError, RecursionError) as error:
                         raise InputError(f"{path}, line {number}: not a line of a Batch API output file.") from error
                 offset += len(line)
     except OSError as error:
@@ -115,14 +116,12 @@ def _answer(record: dict[str, Any], report: Report) -> Answer:
         if record.get("error") or response.get("status_code") != 200:
             reason = record.get("error") or (response.get("body") or {}).get("error") or response.get("status_code")
             return Answer("failed", "", f"the batch has no answer: {json.dumps(reason)[:200]}")
-        body = response["body"]
-        text = str(body["choices"][0]["message"].get("content") or "")
-        usage = body.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        text, *tokens, _ = read_completion(response["body"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         return Answer("failed", "", f"the batch answer is no chat completion ({type(error).__name__}: {error})")
+    answer = Answer("ok", text, "", *tokens, format=FORMAT)
     try:
         parse_answer(text, split_sentences(report.text))
     except AnswerError as error:
-        return Answer("failed", text, f"the answer could not be used: {error}", *tokens)
-    return Answer("ok", text, "", *tokens)
+        return answer._replace(status="failed", error=f"the answer could not be used: {error}")
+    return answer

@@ -13,7 +13,7 @@ from brgsa.errors import BrgSAError, CasesFailedError, UsageError
 from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.normaliser import Normaliser
-from brgsa_training.summarize.outputs import fingerprint, is_complete, write_outputs
+from brgsa_training.summarize.outputs import ModelRecord, fingerprint, is_complete, write_outputs
 from brgsa_training.summarize.privacy import require_allowed_host, require_no_identifier
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
@@ -22,7 +22,7 @@ from brgsa_training.summarize.vocabulary import DEFAULT_PATH, Vocabulary
 
 if TYPE_CHECKING:
     from brgsa_training.summarize.ledger import Ledger
-    from brgsa_training.summarize.openai_backend import Settings
+    from brgsa_training.summarize.openai_client import Settings
     from brgsa_training.summarize.prompt import Prompt
 
 # Every English report of some length has these words; one without them is in another language.
@@ -94,7 +94,7 @@ class _Job:
             return 0
         survey = self._survey()
 
-        from brgsa_training.summarize.openai_backend import Settings
+        from brgsa_training.summarize.openai_client import Settings
 
         settings = Settings(
             arguments.base_url or "", arguments.model, arguments.concurrency, arguments.timeout, arguments.max_tokens
@@ -114,9 +114,9 @@ class _Job:
                 reason = "no answer in the batch files"
             else:
                 reason = self._ask(ledger, prompt, settings, survey)
-            normaliser = Normaliser(self.vocabulary)
-            summaries = self._from_ledger(ledger, prompt, settings, normaliser, reason)
-            counts = self._write(_progress(summaries, survey.reports, "writing"), about, normaliser)
+            record = ModelRecord(Normaliser(self.vocabulary))
+            summaries = self._from_ledger(ledger, prompt, settings, record, reason)
+            counts = self._write(_progress(summaries, survey.reports, "writing"), about, record)
         if counts["failed"]:
             raise CasesFailedError(
                 f"{counts['failed']} of {counts['reports']} reports have no usable answer; see "
@@ -232,11 +232,12 @@ class _Job:
         return f"not answered: {tally.reason}" if tally.reason else "not answered"
 
     def _from_ledger(
-        self, ledger: "Ledger", prompt: "Prompt", settings: "Settings", normaliser: Normaliser, reason: str
+        self, ledger: "Ledger", prompt: "Prompt", settings: "Settings", record: ModelRecord, reason: str
     ) -> Iterator[Summary]:
-        from brgsa_training.summarize.prompt import AnswerError, parse_answer
+        from brgsa_training.summarize.prompt import AnswerError
+        from brgsa_training.summarize.verification import Verifier, model_findings
 
-        job = settings.job(prompt)
+        job, verifier = settings.job(prompt), Verifier(self.vocabulary)
         for report in self.reports():
             sentences = split_sentences(report.text)
             if not sentences:
@@ -247,24 +248,24 @@ class _Job:
                 yield _summary(report, (), answer.error if answer else reason)
                 continue
             try:
-                entries = parse_answer(answer.answer, sentences)
+                findings = model_findings(answer.answer, sentences, record.normaliser)
             except AnswerError as error:
                 yield _summary(report, (), f"the answer in the ledger cannot be used: {error}")
                 continue
-            findings = []
-            for name, status, sentence, location in entries:
-                findings.append(Finding(normaliser.name(name), name, status, sentences[sentence - 1], location))
+            findings, denied = verifier.verified(report.text, findings)
+            record.formats[answer.format or "unknown"] += 1
+            record.contradicted += [(report.id, *contradiction) for contradiction in denied]
             yield _summary(report, tuple(findings))
 
     def _write(
-        self, summaries: Iterable[Summary], about: dict[str, Any], normaliser: Normaliser | None = None
+        self, summaries: Iterable[Summary], about: dict[str, Any], record: ModelRecord | None = None
     ) -> dict[str, int]:
-        counts = write_outputs(
-            self.arguments.out, summaries, self.names, self.vocabulary, self.variant, about, normaliser
-        )
+        counts = write_outputs(self.arguments.out, summaries, self.names, self.vocabulary, self.variant, about, record)
         print(f"{counts['reports']} reports, {counts['captions']} captions in {self.arguments.out}")
-        if normaliser and normaliser.unmapped:
-            print(f"{len(normaliser.unmapped)} names are not in the vocabulary; see names-unmapped.csv")
+        if record and record.normaliser.unmapped:
+            print(f"{len(record.normaliser.unmapped)} names are not in the vocabulary; see names-unmapped.csv")
+        if record and record.contradicted:
+            print(f"{len(record.contradicted)} findings dropped that the report denies; see contradicted.csv")
         return counts
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from brgsa.errors import BrgSAError, InputError
 from brgsa.files import atomic_open
 
-VERSION = 1
+VERSION = 2  # 1 had no column "format"
 WAIT_S = 10.0  # for another run that is writing
 
 _TABLE = """
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS answers (
     tokens_out INTEGER NOT NULL,
     seconds REAL NOT NULL,
     finished REAL NOT NULL,        -- Unix time
+    format TEXT NOT NULL DEFAULT '',  -- how the answer was kept to the schema, a name of prompt.RESPONSE_FORMATS
     PRIMARY KEY (report, prompt, model, parameters)
 ) WITHOUT ROWID
 """
@@ -44,6 +45,7 @@ class Answer(NamedTuple):
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    format: str = ""
 
 
 class Job(NamedTuple):
@@ -68,12 +70,11 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=wait_s, isolation_level=None)
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
+            if version not in range(VERSION + 1):
                 raise InputError(f"the ledger {path} has version {version}, this program reads {VERSION}.")
-            if version == 0:
+            if version < VERSION:
                 self._use_wal(wait_s)
-                self._database.execute(_TABLE)
-                self._database.execute(f"PRAGMA user_version = {VERSION}")
+                self._upgrade()
             self._database.execute("PRAGMA synchronous = NORMAL")
 
     def _use_wal(self, wait_s: float) -> None:
@@ -88,6 +89,15 @@ class Ledger:
                     raise
                 time.sleep(0.01)
 
+    def _upgrade(self) -> None:
+        """Make the table, or bring that of an earlier version up to this one; another run may do so at this moment."""
+        self._database.execute("BEGIN IMMEDIATE")
+        if self._database.execute("PRAGMA user_version").fetchone()[0] == 1:
+            self._database.execute("ALTER TABLE answers ADD COLUMN format TEXT NOT NULL DEFAULT ''")
+        self._database.execute(_TABLE)
+        self._database.execute(f"PRAGMA user_version = {VERSION}")
+        self._database.execute("COMMIT")
+
     def __enter__(self) -> "Ledger":
         return self
 
@@ -97,7 +107,7 @@ class Ledger:
     def get(self, report: str, job: Job) -> Answer | None:
         """Return the answer for a report (its hash) and a job, or None."""
         query = (
-            "SELECT status, answer, error, tokens_in, tokens_out, seconds FROM answers "
+            "SELECT status, answer, error, tokens_in, tokens_out, seconds, format FROM answers "
             "WHERE report = ? AND prompt = ? AND model = ? AND parameters = ?"
         )
         with self._errors():
@@ -107,10 +117,11 @@ class Ledger:
     def put(self, report: str, job: Job, answer: Answer) -> None:
         """Keep an answer; a good one is never replaced by a failure."""
         statement = (
-            "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "INSERT INTO answers (report, prompt, model, parameters, status, answer, error, tokens_in, tokens_out, "
+            "seconds, format, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "status = excluded.status, answer = excluded.answer, error = excluded.error, "
             "tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out, "
-            "seconds = excluded.seconds, finished = excluded.finished "
+            "seconds = excluded.seconds, format = excluded.format, finished = excluded.finished "
             "WHERE excluded.status = 'ok' OR status = 'failed'"
         )
         with self._errors():

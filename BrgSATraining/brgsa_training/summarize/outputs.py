@@ -4,13 +4,16 @@ findings.jsonl      one line per report: every statement with its evidence (data
 labels.csv          one column per abnormality: 1, 0, -1 uncertain, empty not mentioned
 captions.json       what pretraining reads (data/captions.schema.json)
 names-merged.csv, names-unmapped.csv    what the normaliser did with the names of a language model
+contradicted.csv    findings of a language model that are left out, because the report denies them
 failures.csv        reports without a usable answer, and why
 run.json            what was done, with which versions; and checksums of the files above
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,19 @@ from brgsa_training.summarize.normaliser import Normaliser
 from brgsa_training.summarize.vocabulary import Vocabulary
 
 FINDINGS, LABELS, CAPTIONS, RUN = "findings.jsonl", "labels.csv", "captions.json", "run.json"
+
+
+@dataclass
+class ModelRecord:
+    """What was done with the answers of a language model, counted while they are read.
+
+    `formats` are the answers per response format; `contradicted` holds (report, abnormality, sentence of the model,
+    sentence of the rules) of each finding that was dropped.
+    """
+
+    normaliser: Normaliser
+    formats: Counter[str] = field(default_factory=Counter)
+    contradicted: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
 def sha256(path: Path) -> str:
@@ -69,7 +85,7 @@ def write_outputs(
     vocabulary: Vocabulary,
     variant: Variant,
     about: dict[str, Any],
-    normaliser: Normaliser | None = None,
+    record: ModelRecord | None = None,
 ) -> dict[str, int]:
     """Write all files of `out` and return counts: reports, failed, captions, abnormalities present.
 
@@ -88,15 +104,20 @@ def write_outputs(
     captions = write_captions(out / CAPTIONS, lambda: read_summaries(out / FINDINGS), names, vocabulary, variant)
     files = [FINDINGS, LABELS, CAPTIONS]
     write_csv(out / "failures.csv", ("report", "reason"), failures)
-    if normaliser:
+    counts = {"reports": count, "failed": len(failures), "captions": captions}
+    if record:
+        normaliser = record.normaliser
         merged = sorted(
             ((raw, name, n) for (raw, name), n in normaliser.merged.items()), key=lambda row: (-row[2], row)
         )
         unmapped = sorted(normaliser.unmapped.items(), key=lambda row: (-row[1], row))
         write_csv(out / "names-merged.csv", ("raw_name", "abnormality", "count"), merged)
         write_csv(out / "names-unmapped.csv", ("raw_name", "count"), unmapped)
-        files += ["names-merged.csv", "names-unmapped.csv"]
-    counts = {"reports": count, "failed": len(failures), "captions": captions}
+        columns = ("report", "abnormality", "sentence_of_model", "sentence_of_rules")
+        write_csv(out / "contradicted.csv", columns, record.contradicted)
+        files += ["names-merged.csv", "names-unmapped.csv", "contradicted.csv"]
+        counts["contradicted"] = len(record.contradicted)
+        about = {**about, "response_formats": dict(record.formats)}
     checksums = {name: sha256(out / name) for name in files}
     write_json(out / RUN, {"brgsa": brgsa.__version__, **about, **counts, "files": checksums})
     return counts

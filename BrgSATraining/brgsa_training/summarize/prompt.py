@@ -96,14 +96,20 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+# What servers take to keep an answer to the schema, the strictest first; the last two have the schema in the prompt.
 RESPONSE_FORMATS: dict[str, dict[str, Any]] = {
-    "schema": {
+    "json_schema": {
         "type": "json_schema",
         "json_schema": {"name": "abnormalities", "strict": True, "schema": SCHEMA},
     },
-    "object": {"type": "json_object"},
+    "json_object with schema": {"type": "json_object", "schema": SCHEMA},
+    "json_object": {"type": "json_object"},
     "text": {},
 }
+_IN_PROMPT = ("json_object", "text")
+# A question whose answer is in a format only if the server sees to it. (OpenAI wants the word JSON in such requests.)
+TRIAL = [{"role": "user", "content": "Say hello in one word. This tests whether JSON comes back."}]
+_FOLLOW = f"\n\nAnswer with one JSON object that follows this JSON schema, and nothing else:\n{json.dumps(SCHEMA)}"
 
 MOST_ENTRIES = 300
 LONGEST_NAME = 80
@@ -121,7 +127,8 @@ _HINTS = (
     *("ignore", "disregard", "forget", "override", "system", "you are", "assistant", "user"),
     *("answer", "respond", "reply", "output", "return"),
 )
-_FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)  # models without a format say a word before, or fence it
+_LONGEST_ECHO = 4000
 
 
 class Entry(NamedTuple):
@@ -162,12 +169,13 @@ class Prompt:
             answer = {"abnormalities": [dict(zip(Entry._fields, entry, strict=True)) for entry in entries]}
             self._fixed.append({"role": "user", "content": numbered(sentences)})
             self._fixed.append({"role": "assistant", "content": json.dumps(answer)})
-        text = json.dumps([self._fixed, SCHEMA, _INSTRUCTION.pattern], sort_keys=True)
+        text = json.dumps([self._fixed, SCHEMA, _FOLLOW, _INSTRUCTION.pattern], sort_keys=True)
         self.version = hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def messages(self, sentences: Sequence[str]) -> list[dict[str, str]]:
-        """Return the chat messages that ask about one report."""
-        return [*self._fixed, {"role": "user", "content": numbered(sentences)}]
+    def messages(self, sentences: Sequence[str], response_format: str = "json_schema") -> list[dict[str, str]]:
+        """Return the chat messages that ask about one report, with the schema where the format does not hold it."""
+        follow = _FOLLOW if response_format in _IN_PROMPT else ""
+        return [*self._fixed, {"role": "user", "content": numbered(sentences) + follow}]
 
     def tokens(self, report: str) -> int:
         """Return about how many tokens a request takes: four characters of English text make one."""
@@ -175,10 +183,33 @@ class Prompt:
         return (fixed + len(report) + 6 * report.count(". ")) // 4
 
 
+def keeps_to(response_format: str, answer: str, cut: bool) -> bool:
+    """Return whether an answer to `TRIAL`, which does not ask for it, has this format; `cut`: it is not whole."""
+    if response_format == "text" or (cut and answer.lstrip()[:1] in ("", "{")):
+        return True
+    try:
+        content = _object(answer)
+    except AnswerError:
+        return False
+    return response_format == "json_object" or isinstance(content.get("abnormalities"), list)
+
+
 def ask_again(messages: list[dict[str, str]], answer: str, error: AnswerError) -> list[dict[str, str]]:
     """Return the messages that ask for a better answer, with the reason."""
     request = f"That answer cannot be used: {error}. Give the complete JSON object again, corrected."
-    return [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": request}]
+    echo = {"role": "assistant", "content": answer[:_LONGEST_ECHO]}
+    return [*messages, echo, {"role": "user", "content": request}]
+
+
+def _object(answer: str) -> dict[str, Any]:
+    found = _OBJECT.search(answer)
+    try:
+        content = json.loads(found.group() if found else answer)
+    except (ValueError, RecursionError) as error:
+        raise AnswerError(f"it is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise AnswerError("it is not a JSON object")
+    return content
 
 
 def parse_answer(answer: str, sentences: Sequence[str]) -> list[Entry]:
@@ -188,12 +219,7 @@ def parse_answer(answer: str, sentences: Sequence[str]) -> list[Entry]:
         AnswerError: it is not JSON, breaks the schema, has a status that does not exist, or names as evidence a
             sentence that the report does not have or that is an instruction.
     """
-    fenced = _FENCE.match(answer)
-    try:
-        content = json.loads(fenced.group(1) if fenced else answer)
-    except (ValueError, RecursionError) as error:
-        raise AnswerError(f"it is not valid JSON ({error})") from error
-    entries = content.get("abnormalities") if isinstance(content, dict) else None
+    entries = _object(answer).get("abnormalities")
     if not isinstance(entries, list):
         raise AnswerError('it is not an object with the list "abnormalities"')
     if len(entries) > MOST_ENTRIES:

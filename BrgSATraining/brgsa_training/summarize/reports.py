@@ -27,6 +27,7 @@ DEFAULT_SPLIT = "train"
 _VOLUME = re.compile(r"^(?P<scan>.+?)(?:_\d+)?\.nii(?:\.gz)?$")
 _SPLIT_OF_ID = re.compile(r"^(train|valid|test)_")
 _LONGEST_FIELD = 10_000_000
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can write these, UTF-8 cannot
 
 
 class Report(NamedTuple):
@@ -148,6 +149,8 @@ def _builder(path: Path, row: Mapping[str, Any], columns: Columns) -> Callable[[
         prefix = _SPLIT_OF_ID.match(name)
         group = group or (prefix[1] if prefix else DEFAULT_SPLIT)
         joined = " ".join(part for part in parts if part)
+        if _HALF_CHARACTER.search(name + joined):
+            raise InputError(f"{path}, {place}: it holds half of a character (\\ud800 to \\udfff). Write the row anew.")
         return Report(name, joined, tuple(str(item) for item in volumes or ()), group, place)
 
     return build
@@ -180,7 +183,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
                 if not isinstance(row, dict):
                     raise InputError(f"{path}, line {number}: not a JSON object.")

@@ -291,7 +291,7 @@ def test_a_language_model_reads_the_report_with_evidence(phantoms, run, tmp_path
     content = json.loads(text)
     row = next(row for row in content["abnormalities"] if row["name"] == "Lung nodule")
     assert code == 0 and content["backend"] == "stand-in" and row["report"] == "present"
-    assert row["evidence"] == ["There is a nodule in the right lung."] and len(server.requests) == 1
+    assert row["evidence"] == ["There is a nodule in the right lung."] and len(server.asked) == 1
 
 
 def test_a_name_that_the_vocabulary_lacks_is_listed_as_not_compared(phantoms, run, tmp_path, llm):
@@ -308,7 +308,7 @@ def test_a_model_that_answers_nonsense_ends_in_one_line(phantoms, run, tmp_path,
     with llm.Server(lambda request: llm.completion("I cannot help with that")) as server:
         options = ("--backend", "openai", "--model", "stand-in", "--base-url", server.base_url)
         one_line(run("check-report", phantoms[0][0], tmp_path / "report.txt", *options), 1, "no usable answer")
-    assert len(server.requests) == 2
+    assert len(server.asked) == 2
 
 
 def test_the_report_goes_to_no_server_that_was_not_allowed(phantoms, run):

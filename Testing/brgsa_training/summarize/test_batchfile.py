@@ -5,7 +5,7 @@ import pytest
 from brgsa.errors import InputError
 from brgsa_training.summarize.batchfile import export_batch, import_batch
 from brgsa_training.summarize.ledger import Ledger
-from brgsa_training.summarize.openai_backend import Settings
+from brgsa_training.summarize.openai_client import Settings
 from brgsa_training.summarize.prompt import Prompt
 from brgsa_training.summarize.reports import Report
 

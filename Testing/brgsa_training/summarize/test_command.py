@@ -85,13 +85,13 @@ def test_the_model_backend_runs_end_to_end_and_a_rerun_asks_nothing(run, write_r
         assert code == 0
         assert "3 answers" in output
         assert _labels(out / "labels.csv")["train_1_a"]["Lung nodule"] == "1"
-        assert len(server.requests) == 3
+        assert len(server.asked) == 3
         assert "nothing to do" in run(*command)[1]
         (out / "run.json").unlink()
         assert "0 answers" in run(*command)[1]
-        assert len(server.requests) == 3
+        assert len(server.asked) == 3
         run(*command, "--redo", "all")
-        assert len(server.requests) == 6
+        assert len(server.asked) == 6
     code, output, _ = run("summarize", "ledger", out / "ledger.sqlite", "--export", tmp_path / "l.jsonl")
     assert (code, output.startswith("3 answers in")) == (0, True)
 
@@ -107,10 +107,10 @@ def test_failed_reports_are_listed_and_can_be_done_again(run, write_reports, tmp
         assert 'train_2_a,"two answers could not be used' in (out / "failures.csv").read_text()
         assert "train_2_a" not in _labels(out / "labels.csv")
         assert run(*command, server.base_url)[0] == 6
-        assert len(server.requests) == 4
+        assert len(server.asked) == 4
     with llm.Server() as server:
         assert run(*command, server.base_url, "--redo", "failed")[0] == 0
-        assert len(server.requests) == 1
+        assert len(server.asked) == 1
 
 
 def test_names_outside_the_vocabulary_are_listed_with_counts(run, write_reports, tmp_path, llm):
@@ -126,6 +126,41 @@ def test_names_outside_the_vocabulary_are_listed_with_counts(run, write_reports,
     assert (out / "names-merged.csv").read_text() == "raw_name,abnormality,count\nnodules,Lung nodule,3\n"
 
 
+def test_a_finding_that_the_report_denies_is_dropped_and_counted(run, write_reports, tmp_path, llm):
+    def eager(request):
+        """A model that calls present whatever a report names."""
+        entries = [
+            {"name": name, "status": "present", "sentence": sentence, "location": ""}
+            for name, sentence in (("Lung nodule", 2), ("Pleural effusion", 3))
+        ]
+        return llm.completion(json.dumps({"abnormalities": entries if "nodule" in request.report else []}))
+
+    out = tmp_path / "out"
+    with llm.Server(eager) as server:
+        command = ("--backend", "openai", "--model", "m", "--base-url", server.base_url, "--out", out)
+        code, output, _ = run("summarize", write_reports(*TEXTS), *command)
+    assert code == 0
+    assert "1 findings dropped that the report denies" in output
+    sentences = read_captions(out / "captions.json")["train"]["train_1_a"].sentences
+    assert "there is lung nodule" in sentences and "there is pleural effusion" not in sentences
+    assert _labels(out / "labels.csv")["train_1_a"]["Pleural effusion"] == ""
+    denied = "No pleural effusion was detected."
+    assert (out / "contradicted.csv").read_text().splitlines()[1] == f"train_1_a,Pleural effusion,{denied},{denied}"
+    record = json.loads((out / "run.json").read_text())
+    assert record["contradicted"] == 1 and record["response_formats"] == {"json_schema": 3}
+
+
+def test_the_run_record_says_how_the_answers_were_kept_to_the_schema(run, write_reports, tmp_path, llm):
+    def plain(request):
+        return llm.problem(500, "validation") if "response_format" in request.body else llm.sensible(request)
+
+    out = tmp_path / "out"
+    with llm.Server(plain) as server:
+        command = ("--backend", "openai", "--model", "m", "--base-url", server.base_url, "--out", out)
+        assert run("summarize", write_reports(*TEXTS), *command)[0] == 0
+    assert json.loads((out / "run.json").read_text())["response_formats"] == {"text": 3}
+
+
 def test_a_cap_stops_cleanly_and_the_next_run_goes_on(run, write_reports, tmp_path, llm):
     reports = write_reports(*(f"Report {number}. There is a nodule." for number in range(10)))
     out = tmp_path / "out"
@@ -135,10 +170,10 @@ def test_a_cap_stops_cleanly_and_the_next_run_goes_on(run, write_reports, tmp_pa
         code, _, errors = run(*command, "--max-cost", "1")
         assert code == 1
         assert "stopped at --max-cost 1 with" in errors
-        assert 0 < len(server.requests) < 10
+        assert 0 < len(server.asked) < 10
         assert not (out / "labels.csv").exists()
         assert run(*command)[0] == 0
-        assert len(server.requests) == 10
+        assert len(server.asked) == 10
 
 
 def test_a_dry_run_sends_nothing_and_prints_a_price_only_if_it_was_given(run, write_reports):
@@ -285,17 +320,17 @@ def test_kill_9_in_the_middle_costs_only_the_requests_in_flight(run, write_repor
         options.append(server.base_url)
         command = [sys.executable, "-m", "brgsa_training.cli", "summarize", str(reports), *options]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while len(server.requests) < 60:
+            while len(server.asked) < 60:
                 assert process.poll() is None
                 time.sleep(0.005)
             process.kill()
         assert not (out / "labels.csv").exists()
-        asked = len(server.requests)
+        asked = len(server.asked)
         code, output, _ = run("summarize", reports, *options)
         assert code == 0
         assert "200 reports" in output
-        assert len(server.requests) <= 200 + 8
-        assert len(server.requests) - asked >= 200 - asked
+        assert len(server.asked) <= 200 + 8
+        assert len(server.asked) - asked >= 200 - asked
     assert len(_labels(out / "labels.csv")) == 200
 
 
@@ -313,14 +348,14 @@ def test_a_server_that_dies_in_the_middle_loses_nothing(run, write_reports, tmp_
         "--concurrency",
         "2",
     )
-    refusing = lambda request: llm.problem(403, "forbidden") if request.number >= 10 else llm.sensible(request)  # noqa: E731
+    refusing = lambda request: llm.problem(403, "forbidden") if request.number > 10 else llm.sensible(request)  # noqa: E731
     with llm.Server(refusing) as server:
         code, _, errors = run(*command, "--base-url", server.base_url)
     assert code == 4
     assert errors.splitlines()[-1].startswith("brgsa-training: error: the server answered 403: forbidden")
     with llm.Server() as server:
         assert run(*command, "--base-url", server.base_url)[0] == 0
-    assert len(server.requests) == 20
+    assert len(server.asked) == 20
 
 
 def test_debug_shows_no_report_and_no_key(write_reports, tmp_path, llm):
@@ -339,7 +374,7 @@ def test_debug_shows_no_report_and_no_key(write_reports, tmp_path, llm):
         command += ["--model", "m", "--base-url", server.base_url, "--out", str(tmp_path / "out")]
         environment = os.environ | {"OPENAI_API_KEY": "sk-verysecretkey", "OPENAI_LOG": "debug"}
         result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert len(server.requests) == 3
+    assert len(server.asked) == 3
     assert "nodule" not in result.stderr + result.stdout
     assert "verysecret" not in result.stderr + result.stdout
 

@@ -119,10 +119,25 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         Ledger(path)
 
 
+def test_a_ledger_of_the_first_version_keeps_its_answers(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put("a", JOB, Answer("ok", "{}", "", 10, 2, 0.5, "text"))
+    old = sqlite3.connect(path)
+    old.execute("ALTER TABLE answers DROP COLUMN format")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            assert ledger.get("a", JOB) == Answer("ok", "{}", "", 10, 2, 0.5)
+            ledger.put("b", JOB, Answer("ok", "{}", format="text"))
+            assert ledger.get("b", JOB).format == "text"
+
+
 def test_a_newer_ledger_is_refused(tmp_path):
     path = tmp_path / "l.sqlite"
     sqlite3.connect(path).execute("PRAGMA user_version = 99")
-    with pytest.raises(InputError, match="version 99, this program reads 1"):
+    with pytest.raises(InputError, match="version 99, this program reads 2"):
         Ledger(path)
 
 

@@ -1,5 +1,6 @@
 """The backend against a real HTTP server that misbehaves, through the real openai client."""
 
+import gzip
 import json
 import time
 
@@ -8,7 +9,8 @@ import pytest
 from brgsa.errors import BrgSAError, SetupError, UsageError
 from brgsa_training.summarize.budget import Budget, Price
 from brgsa_training.summarize.ledger import Ledger
-from brgsa_training.summarize.openai_backend import OpenAIBackend, Settings
+from brgsa_training.summarize.openai_backend import OpenAIBackend
+from brgsa_training.summarize.openai_client import Settings
 from brgsa_training.summarize.prompt import Prompt, parse_answer
 from brgsa_training.summarize.reports import Report
 from brgsa_training.summarize.sentences import split_sentences
@@ -37,8 +39,8 @@ def test_every_report_is_asked_once_with_the_whole_request(llm, ask):
     with llm.Server() as server:
         tally, answers, _ = ask(server)
     assert (tally.ok, tally.failed, tally.unanswered) == (12, 0, 0)
-    assert len(server.requests) == 12
-    request = server.requests[0]
+    assert len(server.asked) == 12
+    request = server.asked[0]
     assert request.body["temperature"] == 0
     assert request.body["response_format"]["json_schema"]["strict"] is True
     assert request.report.endswith("[2] There is a nodule in the right lung.")
@@ -57,10 +59,11 @@ def test_two_reports_of_one_text_are_asked_once(llm, ask):
     with llm.Server(latency=0.1) as server:
         _, answers, _ = ask(server, twins, concurrency=1)
     assert answers["twin"] == answers["case_0"]
-    assert len(server.requests) <= 2
+    assert len(server.asked) <= 2
 
 
 def first_time(llm, fault):
+    """Behave so on the first request about each report, and on the first trial."""
     return lambda request: fault if request.earlier == 0 else llm.sensible(request)
 
 
@@ -74,12 +77,12 @@ def test_a_passing_fault_is_tried_again(llm, ask, fault):
         "half an answer": llm.completion('{"abnormalities": []}')._replace(cut=50),
         "no HTTP": llm.Reply(body=b"", cut=0),
         "no completion": llm.Reply(body=b'{"hello": 1}'),
-        "slow": llm.completion('{"abnormalities": []}')._replace(delay=1.0),
+        "slow": llm.completion('{"abnormalities": []}')._replace(delay=60.0),
     }
     with llm.Server(first_time(llm, replies[fault])) as server:
-        tally, _, _ = ask(server, REPORTS[:4], timeout_s=0.4)
+        tally, _, _ = ask(server, REPORTS[:4], timeout_s=3.0 if fault == "slow" else 60.0)
     assert (tally.ok, tally.failed, tally.unanswered) == (4, 0, 0)
-    assert len(server.requests) == 8
+    assert len(server.asked) == 8
 
 
 @pytest.mark.parametrize("header", [{"retry-after": "1"}, {"retry-after-ms": "1000"}])
@@ -130,13 +133,14 @@ def test_a_server_that_is_not_there_stops_the_run(llm, ask):
 )
 def test_an_answer_that_breaks_the_schema_is_asked_again_with_the_reason(llm, ask, answer):
     def behave(request):
-        return llm.completion(answer) if len(server.requests) == 1 else llm.sensible(request)
+        first = request.report and request.earlier == 0
+        return llm.completion(answer) if first else llm.sensible(request)
 
     with llm.Server(behave) as server:
         tally, _, _ = ask(server, REPORTS[:1])
     assert tally.ok == 1
-    assert len(server.requests) == 2
-    again = server.requests[1].body["messages"]
+    assert len(server.asked) == 2
+    again = server.asked[1].body["messages"]
     assert again[-2] == {"role": "assistant", "content": answer}
     assert again[-1]["content"].startswith("That answer cannot be used: ")
 
@@ -148,10 +152,85 @@ def test_two_bad_answers_fail_the_report_and_no_other(llm, ask):
     with llm.Server(behave) as server:
         tally, answers, _ = ask(server)
     assert (tally.ok, tally.failed) == (11, 1)
-    assert len(server.requests) == 13
+    assert len(server.asked) == 13
     assert answers["case_3"].status == "failed"
     assert "not valid JSON" in answers["case_3"].error
     assert answers["case_3"].answer == "no"
+
+
+def hostile(llm):
+    """Answers by which one server, or one report, could end or stop a run."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    chunked = head + b"transfer-encoding: chunked\r\n\r\n"
+    whole = json.loads(llm.completion('{"abnormalities": []}').body)
+
+    def tokens(count):
+        text = json.dumps(whole | {"usage": {"prompt_tokens": 10, "completion_tokens": "COUNT"}})
+        return llm.Reply(body=text.replace('"COUNT"', count).encode())
+
+    def content(value):
+        return llm.Reply(body=json.dumps(whole | {"choices": [{"message": {"content": value}}]}).encode())
+
+    packed = gzip.compress(b" " * 10_000_000)
+    megabyte = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    return {
+        "1e400 tokens": tokens("1e400"),
+        "NaN tokens": tokens("NaN"),
+        "-5 tokens": tokens("-5"),
+        "tokens of 4000 digits": tokens("9" * 4000),
+        "200,000 brackets": llm.Reply(body=b"[" * 200_000),
+        "200,000 brackets as content": content("[" * 200_000),
+        "200,000 braces as content": content("{" + '"a":{' * 100_000 + "}" * 100_001),
+        "200,000 brackets as an error": llm.Reply(500, b"[" * 200_000),
+        "half a character": content("\ud800"),
+        "a list as content": content([{"type": "text", "text": "hello"}]),
+        "a number": llm.Reply(body=b"3"),
+        "chunk size -6": llm.Reply(raw=chunked + b"-6\r\nabcdef\r\n0\r\n\r\n", delay=0.01),
+        "chunk size of 40 digits": llm.Reply(raw=chunked + b"F" * 40 + b"\r\nabc", delay=0.01),
+        "one byte at a time": llm.Reply(raw=chunked, again=b"1\r\n \r\n", delay=0.01),
+        "a header without end": llm.Reply(raw=head + b"x: ", again=b"y" * 1000, delay=0.001),
+        "one header line at a time": llm.Reply(raw=head, again=b"x: y\r\n", delay=0.01),
+        "an answer without end": llm.Reply(raw=chunked, again=megabyte),
+        "an error without end": llm.Reply(raw=chunked.replace(b"200 OK", b"500 Oops"), again=megabyte),
+        "a small compressed answer": llm.Reply(body=packed, headers={"content-encoding": "gzip"}),
+    }
+
+
+HOSTILE = (
+    *("1e400 tokens", "NaN tokens", "-5 tokens", "tokens of 4000 digits", "200,000 brackets", "half a character"),
+    *("200,000 brackets as content", "200,000 braces as content", "200,000 brackets as an error", "a list as content"),
+    *("a number", "chunk size -6", "chunk size of 40 digits", "one byte at a time", "a header without end"),
+    *("one header line at a time", "an answer without end", "an error without end", "a small compressed answer"),
+)
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+def test_a_hostile_answer_costs_one_report_and_no_other(llm, ask, answer):
+    reply = hostile(llm)[answer]
+
+    def behave(request):
+        return reply if "Report 3." in request.report else llm.sensible(request)
+
+    with llm.Server(behave) as server:
+        tally, answers, _ = ask(server, attempts=2, timeout_s=4.0 if "at a time" in answer else 60.0)
+    assert tally.ok == 11 and tally.failed + tally.unanswered == 1
+    assert answers["case_3"] is None or answers["case_3"].status == "failed"
+    reason = answers["case_3"].error if answers["case_3"] else tally.reason
+    assert reason and "\n" not in reason and len(reason) < 300
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"400 Bad"])
+def test_no_answer_is_read_beyond_its_limit(llm, ask, status):
+    sent = []
+
+    head = b"HTTP/1.1 " + status + b"\r\ntransfer-encoding: chunked\r\n\r\n"
+    endless = llm.Reply(raw=head, again=b"100000\r\n" + b" " * 2**20 + b"\r\n", sent=sent)
+    behave = lambda request: endless if request.report else llm.sensible(request)  # noqa: E731
+    with llm.Server(behave) as server:
+        tally, answers, _ = ask(server, REPORTS[:1], timeout_s=60.0)
+    assert tally.failed == 1
+    assert answers["case_0"].error == "the server's answer is longer than 1400000 bytes"
+    assert len(sent) < 20  # of a megabyte each; the rest is what sockets hold
 
 
 def test_an_empty_list_is_an_answer(llm, ask):
@@ -159,19 +238,63 @@ def test_an_empty_list_is_an_answer(llm, ask):
         assert ask(server)[0].ok == 12
 
 
-@pytest.mark.parametrize(("known", "format_sent"), [("json_object", {"type": "json_object"}), ("nothing", None)])
-def test_a_server_without_json_schema_gets_a_looser_format(llm, ask, known, format_sent):
+FORMATS = ["json_schema", "json_object with schema", "json_object", "text"]
+
+
+def named(request):
+    """The name of the format that a request asks for."""
+    sent = request.body.get("response_format", {"type": "text"})
+    return sent["type"] + (" with schema" if "schema" in sent else "")
+
+
+@pytest.mark.parametrize("known", FORMATS)
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_the_strictest_format_that_a_server_knows_is_found_with_trials_that_hold_no_report(llm, ask, known, status):
     def behave(request):
-        asked = request.body.get("response_format", {}).get("type")
-        if asked is None or (asked == known):
-            return llm.sensible(request)
-        return llm.problem(400, f"response_format {asked} is not supported")
+        asked = named(request)
+        return llm.problem(status, f"no {asked}") if FORMATS.index(asked) < FORMATS.index(known) else sensible(request)
+
+    def sensible(request):
+        return llm.sensible(request) if request.report else llm.completion('{"abnormalities": []}')
 
     with llm.Server(behave) as server:
-        tally, _, _ = ask(server)
+        tally, answers, _ = ask(server)
     assert tally.ok == 12
-    assert server.requests[-1].body.get("response_format") == format_sent
-    assert len(server.requests) <= 12 + 2  # one request finds out for all
+    assert {named(request) for request in server.asked} == {known} == {answer.format for answer in answers.values()}
+    assert list(dict.fromkeys(map(named, server.requests))) == FORMATS[: FORMATS.index(known) + 1]
+    assert len(server.asked) == 12
+    schema_in_prompt = '"additionalProperties": false' in server.asked[0].body["messages"][-1]["content"]
+    assert schema_in_prompt == (known in ("json_object", "text"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        (["Hello"], "text"),
+        (['{"greeting": "Hello"}'], "json_object"),
+        (["Hello", '{"abnormalities": []}'], "json_object with schema"),
+        (['{"abnormalities": [{"name": "'], "json_schema"),
+    ],
+)
+def test_a_server_that_takes_a_format_and_does_not_keep_to_it_gets_a_looser_one(llm, ask, answers, found):
+    left = list(answers)
+
+    def behave(request):
+        text = left.pop(0) if len(left) > 1 else left[0]
+        finish = "length" if text.endswith(': "') else "stop"
+        return llm.sensible(request) if request.report else llm.completion(text, finish=finish)
+
+    with llm.Server(behave) as server:
+        assert ask(server)[0].ok == 12
+    assert {named(request) for request in server.asked} == {found}
+
+
+def test_a_server_that_refuses_every_trial_gets_no_report(llm, ask):
+    refused = llm.problem(400, "unsupported parameter: max_tokens")
+    message = "refuses a small test request in every format: the server answered 400: unsupported parameter"
+    with llm.Server(lambda request: refused) as server, pytest.raises(BrgSAError, match=message):
+        ask(server)
+    assert server.asked == [] and len(server.requests) == 4
 
 
 def test_a_report_that_the_server_refuses_fails_alone(llm, ask):
@@ -189,14 +312,14 @@ def test_a_hundred_thousand_characters_are_not_sent(llm, ask):
     with llm.Server() as server:
         tally, answers, _ = ask(server, [Report("long", "There is a nodule. " * 5300)])
     assert tally.failed == 1
-    assert len(server.requests) == 0
+    assert len(server.asked) == 0
     assert "more than 30000" in answers["long"].error
 
 
 def test_a_report_in_another_language_is_asked_like_any_other(llm, ask):
     with llm.Server() as server:
         assert ask(server, [Report("tr", "Sağ akciğerde nodül izlendi. Kalp boyutları doğaldır.")])[0].ok == 1
-    assert "Sağ akciğerde nodül izlendi." in server.requests[0].report
+    assert "Sağ akciğerde nodül izlendi." in server.asked[0].report
 
 
 def test_a_wrong_key_stops_at_once_and_is_not_shown(llm, ask, monkeypatch):
@@ -212,7 +335,10 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(llm, ask, monkeypatch):
 
 def test_the_key_is_not_in_the_ledger(llm, ask, monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecretkey")
-    behave = lambda request: llm.problem(400, "bad request with sk-verysecretkey")  # noqa: E731
+
+    def behave(request):
+        return llm.problem(400, "bad request with sk-verysecretkey") if request.report else llm.sensible(request)
+
     with llm.Server(behave) as server:
         assert ask(server)[0].failed == 12
     for path in tmp_path.glob("ledger.sqlite*"):
@@ -221,6 +347,8 @@ def test_the_key_is_not_in_the_ledger(llm, ask, monkeypatch, tmp_path):
 
 def test_a_report_that_the_server_quotes_is_not_in_the_reason(llm, ask):
     def quoting(request):
+        if not request.report:
+            return llm.sensible(request)
         return llm.problem(400, f"This model's input is too long: '{request.report}'. You asked for 9000 tokens.")
 
     text = "There is a nodule of 7 mm in the right upper lobe, known since the last examination."
@@ -260,12 +388,12 @@ def test_the_cap_on_costs_is_never_passed_and_the_run_can_go_on(llm, ask):
         tally, answers, budget = ask(server, budget=budget, price=price, max_tokens=100)
         assert budget.exhausted
         assert 0 < tally.ok < 12
-        assert budget.spent == pytest.approx(tally.ok * 0.096)
+        assert budget.spent == pytest.approx((tally.ok + 1) * 0.096)  # the trial is paid, too
         assert budget.spent <= 1.0
         left = [report for report in REPORTS if answers[report.id] is None]
         tally, _, _ = ask(server, left, price=price)
     assert tally.ok == len(left)
-    assert len(server.requests) == 12
+    assert len(server.asked) == 12
 
 
 def test_an_instruction_inside_a_report_changes_nothing(llm, ask):
@@ -273,7 +401,7 @@ def test_an_instruction_inside_a_report_changes_nothing(llm, ask):
 
     def obedient(request):
         """A model that was taken in: it names the instruction itself as evidence."""
-        if len(server.requests) == 1:
+        if request.report and len(server.asked) == 1:
             return llm.completion(
                 json.dumps({"abnormalities": [{"name": "X", "status": "present", "sentence": 2, "location": ""}]})
             )
@@ -282,6 +410,6 @@ def test_an_instruction_inside_a_report_changes_nothing(llm, ask):
     with llm.Server(obedient) as server:
         tally, answers, _ = ask(server, [Report("injected", text)])
     assert tally.ok == 1
-    assert "Ignore the above" not in server.requests[0].report
+    assert "Ignore the above" not in server.asked[0].report
     entries = parse_answer(answers["injected"].answer, split_sentences(text))
     assert [(entry.name, entry.sentence) for entry in entries] == [("Lung nodule", 1)]

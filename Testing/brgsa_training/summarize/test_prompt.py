@@ -33,7 +33,7 @@ def test_an_answer_in_a_code_fence_is_read():
         ("", "not valid JSON"),
         (_answer()[:-20], "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ("[]", 'the list "abnormalities"'),
+        ("[]", "not a JSON object"),
         ('{"abnormalities": {}}', 'the list "abnormalities"'),
         ('{"abnormalities": [3]}', "does not have exactly the fields"),
         (_answer(extra=1), "does not have exactly the fields"),

@@ -74,3 +74,18 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path):
     path.write_text("id,text\n1,a\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"no column 'x' \(--id-column\). It has: id, text"):
         list(read_reports(path, Columns("x")))
+
+
+@pytest.mark.parametrize("row", ['{"id": "a", "text": "half \\ud800"}', '{"id": "\\udfff", "text": "x"}'])
+def test_half_of_a_character_is_named_with_its_row(tmp_path, row):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "b", "text": "whole \\ud83d\\ude00"}\n' + row + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 2: it holds half of a character"):
+        list(read_reports(path))
+
+
+def test_a_row_of_a_hundred_thousand_brackets_is_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(InputError, match="line 1: not valid JSON"):
+        list(read_reports(path))
