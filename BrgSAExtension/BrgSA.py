@@ -207,6 +207,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
         heatmapFor=None,
         promptStyle="single",
         scoreKind="final",
+        force=False,
         device=None,
         precision=None,
         tableNode=None,
@@ -228,6 +229,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
                 `onFinished(tableNode, result)` or `onFailed(code, message, details)` is called later.
             heatmapFor: name of an abnormality whose heat map is loaded too, where the version has heat maps.
             promptStyle, scoreKind, device, precision: as `brgsa score` takes them.
+            force: score even a volume whose input checks say "error"; otherwise it is refused.
             tableNode: table to fill again; a new one by default.
             showResult: show table and layout when done.
             onProgress: called with the fraction done and the stage.
@@ -249,6 +251,7 @@ class BrgSALogic(ScriptedLoadableModuleLogic):
             precision or self.settings.precision,
             promptStyle,
             scoreKind,
+            force,
         )
         volumeID, outcome, started = inputVolume.GetID(), {}, time.monotonic()
         report = onProgress or (lambda fraction, stage: None)

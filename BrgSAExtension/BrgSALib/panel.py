@@ -7,7 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from brgsa.errors import BrgSAError
+from brgsa.errors import FORCED, REFUSED, BrgSAError
 from brgsa.worker.protocol import CANCELLED, ERROR_CODES, NO_SCAN
 
 from . import scene, views
@@ -49,7 +49,7 @@ class Panel:
         self._parameters: Any = None
         self._result: Mapping[str, Any] | None = None
         self._scoring = self._checking = False
-        self._scored_volume_id = ""
+        self._scored_volume_id = self._refused_volume_id = ""
         self._stop_reason = ""
         self._started = 0.0
         self._stage = ""
@@ -78,6 +78,7 @@ class Panel:
         self._rescore_timer.connect("timeout()", self._rescore)
         for button, slot in (
             (ui.scoreButton, self.on_score_button),
+            (ui.scoreAnywayButton, lambda: self.on_score_button(force=True)),
             (ui.checkButton, self.check_input),
             (ui.showTableButton, self._show_table),
             (ui.showChartButton, self._show_chart),
@@ -122,6 +123,8 @@ class Panel:
         ui.scoreButton.enabled = self._scoring or (missing is None and not self._checking)
         ui.scoreButton.text = _("Cancel") if self._scoring else _("Score")
         ui.scoreButton.toolTip = _("Stop scoring.") if self._scoring else missing or _("Score the scan.")
+        refused = volume is not None and volume.GetID() == self._refused_volume_id
+        ui.scoreAnywayButton.visible = refused and ui.scoreButton.enabled and not self._scoring
         ui.checkButton.enabled = problem is None and not self._scoring and not self._checking
         ui.progressBar.enabled = ui.progressBar.textVisible = self._scoring
         if not self._scoring:
@@ -141,8 +144,8 @@ class Panel:
         """Show a sentence under the Score button."""
         self._ui.statusLabel.text = text[:1].upper() + text[1:]
 
-    def on_score_button(self) -> None:
-        """Start, or stop what is running."""
+    def on_score_button(self, force: bool = False) -> None:
+        """Start, or stop what is running; `force` scores what the input checks refuse."""
         if self._scoring:
             # the second click of a double click that started it is not meant as Cancel
             if self._clock() - self._started > DOUBLE_CLICK_SECONDS:
@@ -160,6 +163,7 @@ class Panel:
         self._scored_list = self._list_key()
         volume = self._volume()
         self._scored_volume_id, self._stop_reason = volume.GetID() if volume else "", ""
+        self._refused_volume_id = ""
         try:
             self._logic.process(
                 volume,
@@ -167,6 +171,7 @@ class Panel:
                 waitForCompletion=False,
                 promptStyle=self._parameters.promptStyle,
                 scoreKind=self._parameters.scoreKind,
+                force=force,
                 tableNode=self._parameters.resultTable,
                 onProgress=self._on_progress,
                 onFinished=self._on_finished,
@@ -295,6 +300,10 @@ class Panel:
             message = self._stop_reason or _("Cancelled.")
         else:
             self.log(message)
+        if code == REFUSED:
+            self._refused_volume_id = self._scored_volume_id
+            message = _("Not scored, because the scores would mean nothing.") + "\n"
+            message += "\n".join(_finding_lines(more["findings"]))
         if code == ERROR_CODES[5]:
             message = message.partition(". ")[0] + ". " + _("Choose precision bf16 or device cpu under Setup.")
         self.say(message)
@@ -337,6 +346,8 @@ class Panel:
         text += " " + (
             _("Bars and scores are cosines from -1 to 1: compare them between scans, not between abnormalities.")
         )
+        if FORCED in result.get("flags", ()):
+            text = _("Scored although the input checks refuse it: the scores mean nothing.") + " " + text
         self._ui.resultLabel.text = text
 
     def _findings(self) -> list[str]:

@@ -37,6 +37,7 @@ class Options:
     precision: str = "fp32"
     prompts: str = "single"
     kind: str = "final"
+    force: bool = False  # score even what the input checks refuse
 
 
 @dataclass
@@ -298,6 +299,7 @@ class Session:
             precision=options.precision,
             prompts=options.prompts,
             kind=options.kind,
+            force=options.force,
         )
 
     def _ask(self, work: _Work, name: str, done: Callable[[_Work, dict[str, Any]], None], **values: Any) -> None:

@@ -7,11 +7,15 @@ The message of every error is one line: what is wrong, where, and what to do abo
 | 1    | BrgSAError          | anything else, for example an output that cannot be written |
 | 2    | UsageError          | an option, a name or a list that makes no sense      |
 | 3    | InputError          | a scan or a table that cannot be read or used        |
+| 3    | RefusedScanError    | a scan whose input checks say "error", without force |
 | 4    | SetupError          | weights or packages are missing or damaged           |
 | 5    | OutOfMemoryError    | the machine or the accelerator has too little memory |
 | 6    | CasesFailedError    | a batch ended, but some cases are in `failures.csv`  |
 | 130  | (KeyboardInterrupt) | cancelled                                            |
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class BrgSAError(Exception):
@@ -30,6 +34,20 @@ class InputError(BrgSAError):
     """A scan or a table that cannot be read or used."""
 
     exit_code = 3
+
+
+class RefusedScanError(InputError):
+    """A scan that can be read, but whose input checks say "error": its scores would mean nothing.
+
+    Attributes:
+        findings: the `brgsa.ct.checks.Finding`s that say so.
+        code: what tables of failures say in place of an exit code, for example "refused: not-chest".
+    """
+
+    def __init__(self, path: object, findings: Sequence[Any]):
+        self.findings = tuple(findings)
+        self.code = f"{REFUSED}: {' '.join(dict.fromkeys(finding.code for finding in findings))}"
+        super().__init__(f"{path}: {self.code}: {findings[0].message} To score it all the same, add --force.")
 
 
 class SetupError(BrgSAError):
@@ -51,6 +69,8 @@ class CasesFailedError(BrgSAError):
 
 
 CANCELLED_EXIT_CODE = 130
+REFUSED = "refused"  # a scan that the input checks keep from being scored
+FORCED = "forced"  # the flag of a scan that was scored all the same
 
 
 def first_line(error: BaseException) -> str:

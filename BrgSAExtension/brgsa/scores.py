@@ -1,13 +1,20 @@
 """The scores of one scan, as tables, reports and `scores.json` have them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brgsa.ct.checks import Finding
+from brgsa.ct.checks import Finding, errors_of
+from brgsa.errors import FORCED
 from brgsa.tables import bar, text_table
 
 SCORES_VERSION = 1
+
+
+def flags_of(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Codes of the input checks that are no mere information; "forced" before them where one of them is an error."""
+    codes = dict.fromkeys(finding.code for finding in findings if finding.severity != "info")
+    return (*([FORCED] if errors_of(findings) else []), *codes)
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,14 @@ class ScanScores:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Codes of the input checks that are no mere information, and "untrained" or "demonstration"."""
-        codes = [finding.code for finding in self.findings if finding.severity != "info"]
-        if self.notice:
-            codes.append(self.notice.split(":")[0])
-        return tuple(dict.fromkeys(codes))
+        """Those of `flags_of`, and "untrained" or "demonstration"."""
+        return (*flags_of(self.findings), *([self.notice.split(":")[0]] if self.notice else []))
+
+    @property
+    def forced(self) -> str | None:
+        """What must be said beside scores that the input checks refuse, or None."""
+        codes = ", ".join(dict.fromkeys(finding.code for finding in errors_of(self.findings)))
+        return f"{FORCED}: these scores mean nothing, the scan fails the input checks ({codes})" if codes else None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `scores.json`."""
@@ -74,6 +84,7 @@ class ScanScores:
             "notice": self.notice,
             "scores": [vars(row) for row in self.scores],
             "findings": [vars(finding) for finding in self.findings],
+            "flags": list(self.flags),
             "messages": list(self.messages),
             "settings": self.settings,
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
@@ -119,7 +130,8 @@ def scores_table(scores: ScanScores) -> str:
     head += [f"  {finding.severity}: {finding.message}" for finding in scores.findings]
     if scores.settings["precision"] != "fp32":
         head.append(f"  note: computed in {scores.settings['precision']}, which changes scores in the third decimal")
-    return "\n".join([*head, text_table(columns, cells, right=(1, 3, 4)), *([scores.notice] if scores.notice else [])])
+    foot = [text for text in (scores.forced, scores.notice) if text]
+    return "\n".join([*head, text_table(columns, cells, right=(1, 3, 4)), *foot])
 
 
 def cases_table(results: Sequence[ScanScores], top: int = 3) -> str:

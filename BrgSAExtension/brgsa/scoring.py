@@ -26,7 +26,7 @@ from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.cache import EmbeddingCache
 from brgsa.calibration import Calibration, PromptSets
 from brgsa.ct.cases import Case, absolute, case_name
-from brgsa.ct.checks import Finding, check_ct
+from brgsa.ct.checks import Finding, check_ct, require_fit
 from brgsa.ct.volume import CTVolume, Source, read_ct
 from brgsa.device import choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import SetupError, UsageError
@@ -158,6 +158,7 @@ class Scorer:
         kind: str = "final",
         case: str | None = None,
         series: str | None = None,
+        force: bool = False,
         on_progress: Progress = silent,
     ) -> ScanScores:
         """Score one scan.
@@ -169,13 +170,15 @@ class Scorer:
             kind: "final", "direct" or "bank".
             case: name in tables; the file's name by default.
             series: UID of the DICOM series to read.
+            force: score it even where the input checks say that its scores mean nothing; the scores are marked.
 
         Raises:
             InputError: the scan cannot be read.
+            RefusedScanError: the input checks say "error", and `force` is off.
             OutOfMemoryError: it does not fit.
         """
         _require_kind(kind)
-        embedding = self.embed(ct, case=case, series=series, on_progress=on_progress)
+        embedding = self.embed(ct, case=case, series=series, force=force, on_progress=on_progress)
         on_progress(0.97, "comparing with the prompts")
         result = self.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
         on_progress(1.0, "done")
@@ -187,13 +190,24 @@ class Scorer:
         *,
         case: str | None = None,
         series: str | None = None,
+        force: bool = False,
         on_progress: Progress = silent,
     ) -> ScanEmbedding:
-        """Read, check, preprocess and encode one scan. The last file's embedding is kept and used again."""
+        """Read, check, preprocess and encode one scan. The last file's embedding is kept and used again.
+
+        Raises:
+            RefusedScanError: the input checks say "error", and `force` is off; a prepared scan was judged before.
+        """
         key = None if isinstance(ct, CTVolume | PreparedScan) else _identity(Path(ct), series)
         if key is not None and self._last is not None and self._last[0] == key:
+            if not force:
+                require_fit(Path(ct), self._last[1].findings)
             return replace(self._last[1], case=case or case_name(Path(ct)))
-        scan = ct if isinstance(ct, PreparedScan) else self.prepare(ct, series=series, on_progress=on_progress)
+        scan = (
+            ct
+            if isinstance(ct, PreparedScan)
+            else self.prepare(ct, series=series, force=force, on_progress=on_progress)
+        )
         clock = _Stopwatch()
         on_progress(0.10, "encoding the scan")
         image = self._embed_grid(to_input(scan.hu, self.weights.plan), on_progress)
@@ -216,9 +230,18 @@ class Scorer:
         return embedding
 
     def prepare(
-        self, ct: str | os.PathLike | CTVolume, *, series: str | None = None, on_progress: Progress = silent
+        self,
+        ct: str | os.PathLike | CTVolume,
+        *,
+        series: str | None = None,
+        force: bool = False,
+        on_progress: Progress = silent,
     ) -> PreparedScan:
-        """Read, check and preprocess one scan: what `embed` starts with and `brgsa.heatmap` needs again."""
+        """Read, check and preprocess one scan: what `embed` starts with and `brgsa.heatmap` needs again.
+
+        Raises:
+            RefusedScanError: the input checks say "error", and `force` is off.
+        """
         clock = _Stopwatch()
         on_progress(0.0, "reading")
         volume = ct if isinstance(ct, CTVolume) else read_ct(ct, series)
@@ -226,6 +249,8 @@ class Scorer:
         on_progress(0.05, "checking the input")
         plan = self.weights.plan
         findings = tuple(check_ct(volume, plan.window_mm))
+        if not force:
+            require_fit(volume.source.path, findings)
         clock.lap("check")
         on_progress(0.08, "preprocessing")
         hu, grid = to_grid(volume, plan, self.fidelity)

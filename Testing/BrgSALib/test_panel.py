@@ -542,6 +542,28 @@ def test_the_log_is_copied(stub, phantom, host):
     assert host.log == ""
 
 
+def test_a_scan_that_fails_the_checks_is_scored_when_the_user_insists(phantom, host):
+    slicer.util.arrayFromVolume(phantom)[:] = 0
+    slicer.util.arrayFromVolumeModified(phantom)
+    button = host.ui.scoreAnywayButton
+    assert not button.visible
+    host.score()
+    assert "Not scored" in host.status and "export the scan in Hounsfield units" in host.status
+    assert button.visible and host.parameters.resultTable is None
+    other = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(phantom), name="other")
+    host.parameters.inputVolume = other
+    assert not button.visible
+    host.parameters.inputVolume = phantom
+    assert button.visible
+    button.click()
+    assert not button.visible
+    host.pump(lambda: idle(host), 120)
+    assert host.status.startswith("Done in") and host.ui.resultTable.rowCount == EIGHTEEN
+    assert "Scored although the input checks refuse it" in host.ui.resultLabel.text
+    host.score()  # once more without insisting
+    assert "Not scored" in host.status and button.visible
+
+
 @pytest.mark.slow
 def test_a_real_scan_goes_from_file_to_scores_with_the_shipped_weights(empty_scene, real_ct, tmp_path):
     from brgsa.abnormalities import AbnormalityList

@@ -125,7 +125,8 @@ class CaseFiles:
 
                 path = names[heat.name].removesuffix(".nii.gz") + ".dcm"
                 number = abnormalities.names.index(heat.name)
-                write_parametric_map(folder / path, heat, scan.volume, scores.settings, scores.notice, number)
+                forced = bool(scores.forced)
+                write_parametric_map(folder / path, heat, scan.volume, scores.settings, scores.notice, number, forced)
                 files.append({"path": path, "kind": "heatmap-dicom", **about})
             if "html" in self.reports and len(shown) < MOST_MAPS_IN_REPORT:
                 shown.append(heat)

@@ -22,7 +22,7 @@ import brgsa
 from brgsa.batch.score import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_path
 from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
 from brgsa.ct.cases import Case, absolute
-from brgsa.errors import BrgSAError, UsageError
+from brgsa.errors import FORCED, BrgSAError, UsageError
 from brgsa.files import atomic_folder, write_csv, write_json
 from brgsa.scoring import Progress, Scorer, silent
 from brgsa.weights.folder import registry
@@ -57,6 +57,7 @@ def index_cases(
     folder: str | os.PathLike,
     *,
     remove_vanished: bool = False,
+    force: bool = False,
     on_progress: Progress = silent,
 ) -> IndexResult:
     """Bring an index up to date with these cases; scans of earlier runs stay in it.
@@ -67,6 +68,7 @@ def index_cases(
     Args:
         folder: the index; made where there is none.
         remove_vanished: take scans out that are no longer where they were.
+        force: embed scans even where the input checks say "error"; the index marks them. Otherwise they are refused.
         on_progress: what it raises ends the run; what was embedded so far is kept for the next one.
 
     Raises:
@@ -89,7 +91,7 @@ def index_cases(
     }
     todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
 
-    batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress)
+    batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress, force=force)
     failed = {failure.case for failure in batch.failures}
     new = [case for case in todo if case.name not in failed]
     batch = BatchResult([], batch.failures, batch.done, batch.resumed + len(same))
@@ -172,6 +174,8 @@ def _write(
             yield direct[None], final[None]
 
     weights = scorer.weights
+    forced = {old.case(row).name for row in kept} & old.forced if old else set()
+    forced |= {case.name for case in new if _is_forced(folder / UNFINISHED, case)}
     about = {
         "brgsa": brgsa.__version__,
         "weights": weights.name if weights.name in registry() else str(weights.folder.absolute()),
@@ -179,6 +183,7 @@ def _write(
         "fidelity": scorer.fidelity,
         "precision": scorer.precision,
         "embedding_size": scorer.model.config.embedding_size,
+        "forced": sorted(forced),
     }
     scans = [old.scans[row] for row in kept]
     scans += [(case.name, str(case.path), case.series or "", _fingerprint(folder / UNFINISHED, case)) for case in new]
@@ -195,6 +200,12 @@ def _vectors(unfinished: Path, case: Case) -> tuple[np.ndarray, np.ndarray]:
 def _fingerprint(unfinished: Path, case: Case) -> str:
     with np.load(embedding_path(unfinished, case), allow_pickle=False) as stored:
         return str(stored["fingerprint"])
+
+
+def _is_forced(unfinished: Path, case: Case) -> bool:
+    """Whether the scan was embedded although the input checks refuse it."""
+    with np.load(embedding_path(unfinished, case), allow_pickle=False) as stored:
+        return FORCED in str(stored["flags"]).split()
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

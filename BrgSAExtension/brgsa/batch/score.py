@@ -28,8 +28,17 @@ import brgsa
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.case_files import CaseFiles
 from brgsa.ct.cases import Case, absolute
-from brgsa.errors import BrgSAError, CasesFailedError, InputError, OutOfMemoryError, UsageError, first_line
+from brgsa.errors import (
+    FORCED,
+    BrgSAError,
+    CasesFailedError,
+    OutOfMemoryError,
+    RefusedScanError,
+    UsageError,
+    first_line,
+)
 from brgsa.files import atomic_path, write_csv, write_error, write_json
+from brgsa.scores import flags_of
 from brgsa.scoring import Progress, Scorer, settings_digest, silent
 
 log = logging.getLogger(__name__)
@@ -69,12 +78,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be scored."""
+    """A case that could not be scored; `code` is the exit code of its error, or "refused: " and what the checks say."""
 
     case: str
     path: str
-    code: int
+    code: int | str
     reason: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether the scan was read, and its input checks say "error"."""
+        return isinstance(self.code, str)
 
 
 @dataclass(frozen=True)
@@ -86,24 +100,40 @@ class BatchResult:
     done: int
     resumed: int
 
+    @property
+    def refused(self) -> int:
+        """How many of the failures are scans that the input checks refuse."""
+        return sum(failure.refused for failure in self.failures)
+
+    def counts(self) -> str:
+        """What became of the cases, without those that were done."""
+        return f"{self.refused} refused, {len(self.failures) - self.refused} failed"
+
     def raise_failures(self) -> None:
         """Raise if a case failed.
 
         Raises:
-            CasesFailedError: some cases failed. A single case that failed raises its own kind of error.
+            CasesFailedError: some cases failed. A single case that failed raises its own kind of error, and so do cases
+                all of which were refused.
         """
         if not self.failures:
             return
-        first = self.failures[0]
+        first, count = self.failures[0], len(self.failures)
         succeeded = self.done + self.resumed
-        if len(self.failures) == 1 and not succeeded:
-            error = BrgSAError(first.reason)
+        message = first.reason
+        if succeeded or count > 1:
+            what = f"were not done ({self.counts()})" if self.refused else "failed"
+            message = (
+                f"{count} of {succeeded + count} cases {what}, see failures.csv. The first: {first.case}: {message}"
+            )
+        error = BrgSAError(message)
+        if not succeeded and self.refused == count:
+            error.exit_code = RefusedScanError.exit_code
+        elif not succeeded and count == 1:
             error.exit_code = first.code
-            raise error
-        raise CasesFailedError(
-            f"{len(self.failures)} of {succeeded + len(self.failures)} cases failed, see failures.csv. "
-            f"The first: {first.case}: {first.reason}"
-        )
+        else:
+            error = CasesFailedError(message)
+        raise error
 
 
 def score_cases(
@@ -116,7 +146,7 @@ def score_cases(
     kind: str = "final",
     shard: Shard = Shard(),
     overwrite: bool = False,
-    strict: bool = False,
+    force: bool = False,
     files: CaseFiles | None = None,
     command: Sequence[str] = (),
 ) -> BatchResult:
@@ -125,7 +155,7 @@ def score_cases(
     Args:
         files: heat maps and reports to write beside each record.
         overwrite: score all cases again, whatever the folder holds.
-        strict: a case whose input checks say "error" fails instead of being scored.
+        force: score cases even where the input checks say "error"; they are marked. Otherwise they fail as refused.
         command: the command line, for run.json.
 
     Raises:
@@ -142,7 +172,7 @@ def score_cases(
     known = {
         name: row
         for name, row in earlier.items()
-        if files.are_in(row, out / "cases" / name) and not (strict and _has_error(row["findings"]))
+        if files.are_in(row, out / "cases" / name) and (FORCED in row["flags"] or not _has_error(row["findings"]))
     }
     results, failures, started = dict(known), [], time.time()
     written = time.monotonic()
@@ -155,16 +185,13 @@ def score_cases(
         def scoring(fraction: float, stage: str) -> None:
             on_progress(part * fraction, stage)
 
-        scan = scorer.prepare(case.path, series=case.series, on_progress=scoring) if files else None
-        embedding = scorer.embed(scan or case.path, case=case.name, series=case.series, on_progress=scoring)
-        errors = [finding for finding in embedding.findings if finding.severity == "error"]
-        if strict and errors:
-            raise InputError(f"{case.path}: {errors[0].message} ({errors[0].code}, --strict)")
+        options = {"series": case.series, "force": force, "on_progress": scoring}
+        scan = scorer.prepare(case.path, **options) if files else None
+        embedding = scorer.embed(scan or case.path, case=case.name, **options)
         result = scorer.score_embedding(embedding, abnormalities, prompts=prompts, kind=kind)
         record = {
             "settings_digest": digest,
             "scan": scanned,
-            "flags": list(result.flags),
             **result.to_dict(),
         }
         if files:
@@ -200,20 +227,24 @@ def score_cases(
                 "cases": len(cases),
                 "scored": done,
                 "resumed": len(known),
-                "failed": len(failures),
+                "refused": sum(failure.refused for failure in failures),
+                "failed": sum(not failure.refused for failure in failures),
                 "seconds": round(time.time() - started, 1),
             },
         )
     return BatchResult(records, failures, done, len(known))
 
 
-def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progress: Progress = silent) -> BatchResult:
+def embed_cases(
+    scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progress: Progress = silent, *, force: bool = False
+) -> BatchResult:
     """Write `embeddings/CASE.npz` (image and image_from_bank, float32) for every case, and manifest.csv.
 
     A case whose file is there, made with these weights from the scan as it is now, is not done again.
 
     Args:
         on_progress: called with the fraction of all cases that is done.
+        force: embed cases even where the input checks say "error"; they are marked. Otherwise they fail as refused.
 
     Raises:
         BrgSAError: the folder cannot be written.
@@ -223,7 +254,8 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
         case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series])
         for case in cases
     }
-    known = {case.name: None for case in cases if _is_embedded(out, case, made_with[case.name])}
+    found = {case.name: _flags_of_embedded(out, case, made_with[case.name]) for case in cases}
+    known = {name: flags for name, flags in found.items() if flags is not None}
     done, failures = dict(known), []
 
     def embed(case: Case, on_case_progress: Progress) -> None:
@@ -233,7 +265,8 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
             on_progress((finished + fraction) / len(cases), f"scan {finished + 1} of {len(cases)}: {stage}")
 
         fingerprint = case.fingerprint()
-        embedding = scorer.embed(case.path, case=case.name, series=case.series, on_progress=both)
+        embedding = scorer.embed(case.path, case=case.name, series=case.series, force=force, on_progress=both)
+        flags = " ".join(flags_of(embedding.findings))
         with atomic_path(embedding_path(out, case)) as temporary:
             np.savez(
                 temporary,
@@ -242,18 +275,25 @@ def embed_cases(scorer: Scorer, cases: Sequence[Case], out: str | Path, on_progr
                 made_with=np.array(made_with[case.name]),
                 fingerprint=np.array(fingerprint),
                 path=np.array(str(case.path.absolute())),
+                flags=np.array(flags),
             )
-        done[case.name] = None
+        done[case.name] = flags
 
     try:
         _each_case(cases, known, embed, failures)
     finally:
         rows = [
-            (case.name, str(case.path), embedding_path(out, case).relative_to(out).as_posix(), scorer.precision)
+            (
+                case.name,
+                str(case.path),
+                embedding_path(out, case).relative_to(out).as_posix(),
+                scorer.precision,
+                done[case.name],
+            )
             for case in cases
             if case.name in done
         ]
-        write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision"), rows)
+        write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision", "flags"), rows)
         _write_failures(out, Shard(), failures)
     return BatchResult([], failures, len(done) - len(known), len(known))
 
@@ -272,7 +312,8 @@ def _each_case(
             except BrgSAError as error:
                 if isinstance(error, UsageError) or type(error) is BrgSAError:
                     raise  # the disk is full or an option is wrong: every other case would fail in the same way
-                failures.append(_failure(case, error.exit_code, str(error)))
+                code = error.code if isinstance(error, RefusedScanError) else error.exit_code
+                failures.append(_failure(case, code, str(error)))
             except ImportError:
                 raise  # every other case would fail in the same way
             except MemoryError:
@@ -311,17 +352,19 @@ def embedding_path(out: Path, case: Case) -> Path:
     return out / "embeddings" / f"{case.name}.npz"
 
 
-def _is_embedded(out: Path, case: Case, made_with: str) -> bool:
+def _flags_of_embedded(out: Path, case: Case, made_with: str) -> str | None:
+    """The flags of an embedding that an earlier run made in this way of this scan; None where there is none."""
     try:
         with np.load(embedding_path(out, case), allow_pickle=False) as stored:
-            return (
+            same = (
                 str(stored["made_with"]) == made_with
                 and str(stored["path"]) == str(case.path.absolute())
                 and all(np.isfinite(stored[name]).all() for name in ("image", "image_from_bank"))
                 and not case.has_changed_since(str(stored["fingerprint"]))
             )
+            return str(stored["flags"]) if same else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return False
+        return None
 
 
 def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, dict[str, Any]]:
@@ -339,7 +382,7 @@ def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, di
             record = json.loads(path.read_text(encoding="utf-8"))
             made_with, scan = record["settings_digest"], record["scan"]
             made_of, series, fingerprint = Path(scan["path"]), scan["series"], scan["fingerprint"]
-            _rows(record), _has_error(record["findings"])
+            _rows(record), _has_error(record["findings"]), FORCED in record["flags"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if made_with != digest:
@@ -381,7 +424,7 @@ def _remove_records(out: Path, cases: Sequence[Case]) -> None:
             raise write_error(path, error) from error
 
 
-def _failure(case: Case, code: int, reason: str) -> Failure:
+def _failure(case: Case, code: int | str, reason: str) -> Failure:
     tqdm.write(f"{case.name}: {reason}", file=sys.stderr)
     return Failure(case.name, str(case.path), code, reason)
 

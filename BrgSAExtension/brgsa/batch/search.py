@@ -5,7 +5,8 @@
 
 An index is a folder that `brgsa.batch.index` writes (docs/similar-cases.md):
 
-    INDEX/index.json              version, weights and their checksum, number of scans, name of the data folder
+    INDEX/index.json              version, weights and their checksum, number of scans, name of the data folder,
+                                  cases that were put in although the input checks refuse them
     INDEX/data-00001/scans.csv    case, path, series, fingerprint: one row per scan, in the order of the matrices
     INDEX/data-00001/direct.npy   u = v / |v|, (N, E) float32
     INDEX/data-00001/final.npy    (u + u_hat) / 2, (N, E) float32, u_hat the unit vector of v_hat
@@ -19,13 +20,14 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brgsa.ct.cases import Case, absolute
-from brgsa.errors import InputError, SetupError, UsageError
+from brgsa.errors import FORCED, InputError, SetupError, UsageError
 from brgsa.files import csv_reader
 from brgsa.text import clean
 
@@ -47,11 +49,13 @@ class Hit:
     Attributes:
         row: its row in the index.
         score: cosine in [-1, 1], computed in float64 from the stored float32 vectors.
+        forced: the scan is in the index although the input checks refuse it.
     """
 
     row: int
     case: Case
     score: float
+    forced: bool = False
 
     @property
     def missing(self) -> bool:
@@ -67,6 +71,7 @@ class Hit:
             "series": self.case.series,
             "score": round(self.score, 6),
             "missing": self.missing,
+            "forced": self.forced,
         }
 
 
@@ -87,6 +92,11 @@ class ScanIndex:
 
     def __len__(self) -> int:
         return len(self.scans)
+
+    @cached_property
+    def forced(self) -> frozenset[str]:
+        """Names of the cases that are in the index although the input checks refuse them."""
+        return frozenset(map(str, self.about.get("forced", ())))
 
     def case(self, row: int) -> Case:
         """The scan of a row."""
@@ -179,19 +189,25 @@ class ScanIndex:
                 for part in np.split(rows, range(ROWS_AT_A_TIME, len(rows), ROWS_AT_A_TIME))
             ]
         )
-        hits = [Hit(int(row), self.case(row), float(score)) for row, score in zip(rows, exact, strict=True)]
+        hits = [
+            Hit(int(row), self.case(row), float(score), self.case(row).name in self.forced)
+            for row, score in zip(rows, exact, strict=True)
+        ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.case.name))[:top]
 
 
-def similar_to_scan(index: ScanIndex, scorer: "Scorer", case: Case, top: int = 5) -> tuple[list[Hit], list[int]]:
+def similar_to_scan(
+    index: ScanIndex, scorer: "Scorer", case: Case, top: int = 5, *, force: bool = False
+) -> tuple[list[Hit], list[int]]:
     """The scans most like a scan by cos(v, v'), and the rows left out because they are this very scan.
 
     Raises:
         SetupError: the scorer has other weights than the index.
         InputError: the scan cannot be read, or the index holds no other one.
+        RefusedScanError: its input checks say "error", and `force` is off.
     """
     index.require_weights(scorer.weights.checksum, scorer.weights.name)
-    embedding = scorer.embed(case.path, case=case.name, series=case.series)
+    embedding = scorer.embed(case.path, case=case.name, series=case.series, force=force)
     own = index.rows_of(case)
     return similar_to_embedding(index, embedding.image, top, own), own
 
@@ -269,7 +285,11 @@ def hits_table(hits: Sequence[Hit]) -> str:
     from brgsa.tables import text_table
 
     rows = [
-        [number, f"{hit.score:+.4f}", hit.case.name, f"{hit.case.path}{' (missing)' if hit.missing else ''}"]
+        [number, f"{hit.score:+.4f}", hit.case.name, f"{hit.case.path}{_marks(hit)}"]
         for number, hit in enumerate(hits, 1)
     ]
     return text_table(["", "score", "case", "path"], rows, right=(0, 1))
+
+
+def _marks(hit: Hit) -> str:
+    return (" (missing)" if hit.missing else "") + (f" ({FORCED})" if hit.forced else "")

@@ -17,22 +17,26 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     add_weights_option(parser, "weights that the scans are meant for: each sees a window of its own")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--strict", action="store_true", help="exit with 3 where a scan has an error")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check and print; a scan that cannot be read is an error among the findings."""
+    """Check and print; a scan that cannot be read is an error among the findings.
+
+    Raises:
+        InputError: no scan would be scored.
+        CasesFailedError: some would not.
+    """
     from tqdm import tqdm
 
-    from brgsa.ct.checks import Finding, check_ct
+    from brgsa.ct.checks import Finding, check_ct, errors_of
     from brgsa.ct.volume import read_ct
     from brgsa.errors import BrgSAError, CasesFailedError, InputError
     from brgsa.tables import text_table
     from brgsa.weights.folder import open_weights
 
     window_mm = open_weights(arguments.weights).plan.window_mm
-    reports, unread = [], 0
+    reports, unread, unfit = [], 0, []
     for case in tqdm(cases_of(arguments), unit="scan", disable=None):
         report = {"case": case.name, "path": str(case.path), "axes": None, "shape": None, "spacing": None}
         report["messages"] = []
@@ -48,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         except BrgSAError as error:
             unread += 1
             findings = [Finding("unreadable", "error", str(error))]
+        unfit += [case.name] * bool(errors_of(findings))
         report["findings"] = [vars(finding) for finding in findings]
         reports.append(report)
 
@@ -64,9 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text_table(["case", "axes", "spacing mm", "findings"], rows))
     if unread and unread == len(reports):
         raise InputError(f"no scan could be read; the first: {reports[0]['findings'][0]['message']}")
-    if unread:
-        raise CasesFailedError(f"{unread} of {len(reports)} scans could not be read, see the table.")
-    errors = [report["case"] for report in reports if any(row["severity"] == "error" for row in report["findings"])]
-    if arguments.strict and errors:
-        raise InputError(f"{len(errors)} of {len(reports)} scans failed the checks: {', '.join(errors[:5])} (--strict)")
+    if unfit:
+        message = f"{len(unfit)} of {len(reports)} scans would be refused or cannot be read: {', '.join(unfit[:5])}"
+        raise InputError(message) if len(unfit) == len(reports) else CasesFailedError(message)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from brgsa.commands.score import INPUT_HELP, add_scorer_options, cases_of, scorer_of
+from brgsa.commands.score import INPUT_HELP, add_force_option, add_scorer_options, cases_of, scorer_of
 
 
 def add_parser(subparsers) -> None:
@@ -16,6 +16,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the embeddings and manifest.csv")
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    add_force_option(parser)
     add_scorer_options(parser)
     parser.set_defaults(run=run)
 
@@ -25,10 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     cases = cases_of(arguments)
     from brgsa.batch.score import embed_cases
 
-    result = embed_cases(scorer_of(arguments), cases, arguments.out)
+    result = embed_cases(scorer_of(arguments), cases, arguments.out, force=arguments.force)
     print(
-        f"{result.done} embedded, {result.resumed} were done before, {len(result.failures)} failed. "
-        f"Results in {arguments.out}",
+        f"{result.done} embedded, {result.resumed} were done before, {result.counts()}. Results in {arguments.out}",
         file=sys.stderr,
     )
     result.raise_failures()

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from brgsa.commands.score import INPUT_HELP, add_scorer_options, cases_of, scorer_of
+from brgsa.commands.score import INPUT_HELP, add_force_option, add_scorer_options, cases_of, scorer_of
 
 NAMES_SHOWN = 5
 
@@ -19,6 +19,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
     parser.add_argument("--out", required=True, metavar="INDEX", help="folder of the index")
     parser.add_argument("--remove-vanished", action="store_true", help="take scans out that are no longer there")
+    add_force_option(parser)
     add_scorer_options(parser)
     parser.set_defaults(run=run, series=None)
 
@@ -28,14 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     cases = cases_of(arguments)
     from brgsa.batch.index import index_cases
 
-    try:
-        result = index_cases(scorer_of(arguments), cases, arguments.out, remove_vanished=arguments.remove_vanished)
-    except KeyboardInterrupt:
-        print(f"what was embedded is kept in {arguments.out}; run the command again to go on", file=sys.stderr)
-        raise
+    options = {"remove_vanished": arguments.remove_vanished, "force": arguments.force}
+    result = index_cases(scorer_of(arguments), cases, arguments.out, **options)
     print(
         f"{result.added} added, {result.changed} changed, {len(result.moved)} moved, {result.unchanged} unchanged, "
-        f"{len(result.batch.failures)} failed. {result.scans} scans in {arguments.out}"
+        f"{result.batch.counts()}. {result.scans} scans in {arguments.out}"
     )
     if result.vanished:
         names = ", ".join(case.name for case in result.vanished[:NAMES_SHOWN])

@@ -63,13 +63,18 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
     parser.add_argument("--overwrite", action="store_true", help="score all cases again")
-    parser.add_argument("--strict", action="store_true", help="a scan that fails the input checks is not scored")
+    add_force_option(parser)
     parser.set_defaults(run=run)
 
 
 def add_weights_option(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add `--weights`, with what it means for the command."""
     parser.add_argument("--weights", default="phantom", metavar="NAME|DIR", help=f"{meaning} (default: %(default)s)")
+
+
+def add_force_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--force`."""
+    parser.add_argument("--force", action="store_true", help="do scans that fail the input checks, too; mark them")
 
 
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     cases = cases_of(arguments)
     from brgsa.batch.score import Shard, score_cases
-    from brgsa.scoring import ScanScores
+    from brgsa.scores import ScanScores, flags_of
 
     shard = Shard.parse(arguments.shard)
     scorer = scorer_of(arguments)
@@ -137,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
         kind=arguments.score,
         shard=shard,
         overwrite=arguments.overwrite,
-        strict=arguments.strict,
+        force=arguments.force,
         files=files,
         command=sys.argv,
     )
@@ -148,12 +153,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(cases_table(scores))
         if scorer.weights.notice:
             print(scorer.weights.notice)
+    flagged = sum(bool(flags_of(each.findings)) for each in scores)
     resumed = f", {result.resumed} were done before" if result.resumed else ""
     kinds = {file["kind"] for record in result.scores for file in record.get("files", [])}
     made = ["heat maps"] * bool(kinds & {"heatmap", "heatmap-dicom"}) + ["reports"] * bool(kinds & {"html", "sr"})
     beside = f", {' and '.join(made)} in its folder cases" if made else ""
     print(
-        f"{result.done} scored{resumed}, {len(result.failures)} failed. Results in {arguments.out}{beside}",
+        f"{result.done} scored{resumed}, {result.counts()}, {flagged} flagged. Results in {arguments.out}{beside}",
         file=sys.stderr,
     )
     result.raise_failures()

@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from brgsa.commands.score import add_force_option
+
 
 def add_parser(subparsers) -> None:
     """Add the command."""
@@ -16,6 +18,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--text", metavar="TEXT", help='words instead of a scan: "There is a pleural effusion"')
     parser.add_argument("--index", required=True, metavar="INDEX", help="folder that `brgsa index` made")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="number of scans (default: %(default)s)")
+    add_force_option(parser)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     parser.add_argument(
         "--weights", metavar="NAME|DIR", help="where the index's weights are (default: where they were)"
@@ -40,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     case = None if arguments.scan is None else find_case(arguments.scan, arguments.series)
 
     from brgsa.batch.search import ScanIndex, hits_table, similar_to_scan, similar_to_text
+    from brgsa.ct.checks import errors_of
+    from brgsa.errors import FORCED
 
     index = ScanIndex.open(arguments.index)
     scorer = _scorer(arguments, index)
@@ -48,10 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         hits = similar_to_text(index, scorer, arguments.text, arguments.top)
         query, kind, notes = {"text": arguments.text}, "final", scorer.tokenizer.warnings([arguments.text])
     else:
-        embedding = scorer.embed(case.path, case=case.name, series=case.series)  # kept, so it is not done twice
-        hits, left_out = similar_to_scan(index, scorer, case, arguments.top)
+        embedding = scorer.embed(case.path, case=case.name, series=case.series, force=arguments.force)
+        hits, left_out = similar_to_scan(  # the embedding is kept, so it is not made twice
+            index, scorer, case, arguments.top, force=arguments.force
+        )
         query, kind = {"scan": str(case.path)}, "direct"
-        notes = [*embedding.source.messages, *(f"{row.severity}: {row.message}" for row in embedding.findings)]
+        forced = [f"{FORCED}: the scan fails the input checks"] if errors_of(embedding.findings) else []
+        notes = [*forced, *embedding.source.messages, *(f"{row.severity}: {row.message}" for row in embedding.findings)]
     own = [index.case(row).name for row in left_out]
     notes += [f"the scan itself is in the index as {name} and was left out" for name in own]
     if arguments.json:

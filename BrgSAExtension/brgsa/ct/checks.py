@@ -3,6 +3,8 @@
 Every finding has a stable code; docs/input-checks.md lists them with their limits and what to do.
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from brgsa.ct.anatomy import Field, sample_field
 from brgsa.ct.volume import CTVolume, Source
+from brgsa.errors import RefusedScanError
 
 THICK_SLICES_MM = 5.0
 LOW_RESOLUTION_MM = 2.0
@@ -27,7 +30,7 @@ _DIRECTIONS = (("right", "left"), ("front", "back"), ("bottom", "top"))
 class Finding:
     """One finding about the input itself: a stable code, and a sentence that says what is wrong and what to do.
 
-    `severity` is "error" where scores would be meaningless (fails under --strict), "warning" where they may suffer,
+    `severity` is "error" where scores would be meaningless (such a scan is refused), "warning" where they may suffer,
     "info" where nothing needs doing.
     """
 
@@ -52,6 +55,21 @@ def check_ct(volume: CTVolume, window_mm: tuple[float, float, float] = (384.0, 3
     if values:
         return [*values, *findings]
     return [*_anatomy(field, window_mm), *findings, *_padding(field)]
+
+
+def errors_of(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings for which a scan is not scored unless it is forced."""
+    return [finding for finding in findings if finding.severity == "error"]
+
+
+def require_fit(path: str | os.PathLike, findings: Iterable[Finding]) -> None:
+    """Refuse a scan whose scores would mean nothing.
+
+    Raises:
+        RefusedScanError: a finding is an error.
+    """
+    if errors := errors_of(findings):
+        raise RefusedScanError(path, errors)
 
 
 def _slices(source: Source) -> list[Finding]:

@@ -75,7 +75,7 @@ def concept(code: Mapping[str, str], scheme: str) -> Any:
     return CodedConcept(code["id"], scheme, code.get("label", code["id"])[:LONGEST_MEANING])
 
 
-def description(text: str, notice: str | None) -> str:
-    """A description that fits, with the kind of weights where they are not for patients."""
+def description(text: str, notice: str | None, forced: bool = False) -> str:
+    """A description that fits, with the kind of weights where they are not for patients, and of a forced scan."""
     weights = f"; {notice.split(':')[0]} weights" if notice else ""
-    return f"{text}{weights}"[:LONGEST_DESCRIPTION]
+    return f"{'Forced: ' if forced else ''}{text}{weights}"[:LONGEST_DESCRIPTION]

@@ -133,7 +133,8 @@ def _size(scan: PreparedScan) -> str:
 
 
 def _notice(scores: ScanScores) -> str:
-    return f'<p class="notice" role="note">{escape(scores.notice)}</p>' if scores.notice else ""
+    said = [text for text in (scores.forced, scores.notice) if text]
+    return "".join(f'<p class="notice" role="note">{escape(text)}</p>' for text in said)
 
 
 def checks_section(scores: ScanScores) -> str:

@@ -35,6 +35,7 @@ def write_parametric_map(
     settings: Mapping[str, Any],
     notice: str | None = None,
     number: int = 0,
+    forced: bool = False,
 ) -> None:
     """Write a heat map as a Parametric Map: bytes, whose real-world values are 0 to 1.
 
@@ -43,6 +44,7 @@ def write_parametric_map(
         settings: of the scores; its "weights" are named as the model.
         notice: of the weights.
         number: of the map among those of the scan, from 0; each is a series of its own.
+        forced: the scan fails the input checks, which the series says.
 
     Raises:
         InputError: the scan is no DICOM series, or its frames have no positions.
@@ -51,13 +53,13 @@ def write_parametric_map(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # highdicom's warnings quote the patient's name
-        document = parametric_map(heat, scan, settings, notice, number)
+        document = parametric_map(heat, scan, settings, notice, number, forced)
     with atomic_path(path) as temporary:
         document.save_as(temporary)
 
 
 def parametric_map(
-    heat: HeatMap, scan: CTVolume, settings: Mapping[str, Any], notice: str | None, number: int
+    heat: HeatMap, scan: CTVolume, settings: Mapping[str, Any], notice: str | None, number: int, forced: bool
 ) -> "Dataset":
     """Make the Parametric Map; its frames are the slices of the series that were read, in their order."""
     try:
@@ -102,7 +104,7 @@ def parametric_map(
         content_description=description(f"{EXPLANATION}: {heat.name}", None),
     )
     document.BodyPartExamined = headers[0].get("BodyPartExamined") or "CHEST"
-    document.SeriesDescription = description(f"Attention, no segmentation: {heat.name}", notice)
+    document.SeriesDescription = description(f"Attention, no segmentation: {heat.name}", notice, forced)
     return document
 
 

@@ -80,7 +80,8 @@ def structured_report(scores: ScanScores, abnormalities: Sequence[Abnormality], 
         name="BrgSA",
         version=brgsa.__version__,
         parameters=[f"{key}={value}" for key, value in scores.settings.items()]
-        + ([f"notice={scores.notice}"] if scores.notice else []),
+        + ([f"notice={scores.notice}"] if scores.notice else [])
+        + ([f"flags={' '.join(scores.flags)}"] if scores.forced else []),
     )
     by_name = {abnormality.name: abnormality for abnormality in abnormalities}
     groups = [_group(row, by_name[row.name], algorithm) for row in scores.scores]
@@ -110,7 +111,7 @@ def structured_report(scores: ScanScores, abnormalities: Sequence[Abnormality], 
         is_final=False,
         is_verified=False,
     )
-    document.SeriesDescription = description(TITLE, scores.notice)
+    document.SeriesDescription = description(TITLE, scores.notice, bool(scores.forced))
     document.SoftwareVersions = brgsa.__version__
     return document
 

@@ -54,6 +54,7 @@ def update(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
     inputs, folder = job.values.get("inputs"), job.text("index")
     if not isinstance(inputs, list) or not inputs or not all(isinstance(each, str) for each in inputs):
         raise UsageError('the request "index" needs "inputs" as a list of files and folders')
+    force = job.flag("force")
     scorer = memory.open_scorer(job)
     from brgsa.batch.index import index_cases
     from brgsa.ct.cases import find_cases
@@ -65,7 +66,7 @@ def update(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
         job.progress(0.3 + 0.65 * fraction, stage)
 
     with cancel_points(scorer, job):
-        result = index_cases(scorer, cases, folder, on_progress=progress)
+        result = index_cases(scorer, cases, folder, force=force, on_progress=progress)
     return {
         "scans": result.scans,
         "added": result.added,
@@ -100,7 +101,7 @@ def _image(index: ScanIndex, job: Job, memory: ScanRequests) -> numpy.ndarray:
     prepared = scan.prepared
     with cancel_points(other, job):
         if other.fidelity != scorer.fidelity:
-            prepared = other.prepare(prepared.volume, on_progress=progress)
+            prepared = other.prepare(prepared.volume, force=True, on_progress=progress)
         return other.embed(prepared, on_progress=progress).image
 
 

@@ -82,6 +82,17 @@ class Job:
             raise UsageError(f'the request "{self.name}" needs "{key}" as text')
         return value
 
+    def flag(self, key: str) -> bool:
+        """Return a field that is true or false, false where it is missing.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise UsageError(f'the request "{self.name}" needs "{key}" as true or false')
+        return value
+
 
 def _plain(value: Any) -> Any:
     """What JSON has no word for: numpy's numbers, paths, tuples inside mappings."""

@@ -80,7 +80,7 @@ class ScanRequests:
             job.progress(0.3 + 0.65 * fraction, stage)
 
         with cancel_points(scorer, job):
-            prepared = scorer.prepare(path, on_progress=progress)
+            prepared = scorer.prepare(path, force=job.flag("force"), on_progress=progress)
             embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
         job.progress(0.95, "comparing with the prompts")
         scores = scorer.score_embedding(embedding, abnormalities, **options)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from brgsa import __version__
-from brgsa.errors import BrgSAError, OutOfMemoryError, first_line
+from brgsa.errors import REFUSED, BrgSAError, OutOfMemoryError, RefusedScanError, first_line
 from brgsa.worker import index as worker_index
 from brgsa.worker import weights as worker_weights
 from brgsa.worker.job import CancelledError, Channel, Job, RefusedError
@@ -128,6 +128,8 @@ class Worker(ScanRequests):
         except ImportError as error:
             package = (error.name or "").partition(".")[0] or first_line(error)
             self._fail(job.id, ERROR_CODES[4], _import_message(package, error), package=package)
+        except RefusedScanError as error:
+            self._fail(job.id, REFUSED, str(error), findings=[vars(finding) for finding in error.findings])
         except BrgSAError as error:
             self._fail(job.id, ERROR_CODES[error.exit_code], str(error))
         except Exception as error:

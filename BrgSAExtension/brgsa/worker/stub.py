@@ -23,7 +23,7 @@ NOTICE = "stub: the scores are made up"
 class StubScorer:
     """Has of `brgsa.scoring.Scorer` what the worker uses."""
 
-    def prepare(self, path: str | os.PathLike, *, on_progress) -> str | os.PathLike:
+    def prepare(self, path: str | os.PathLike, *, force: bool = False, on_progress) -> str | os.PathLike:
         """Return the path: nothing is read."""
         return path
 
@@ -43,6 +43,7 @@ class StubScorer:
             "notice": NOTICE,
             "scores": rows,
             "findings": [],
+            "flags": [],
             "messages": [],
             "settings": {"weights": "stub", "prompts": prompts, "score": kind, "device": "none", "precision": "fp32"},
             "seconds": {},

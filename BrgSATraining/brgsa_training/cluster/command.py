@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_parser(subparsers) -> None:
-    from brgsa.commands.score import INPUT_HELP, add_scorer_options
+    from brgsa.commands.score import INPUT_HELP, add_force_option, add_scorer_options
 
     parser = subparsers.add_parser(
         "score-on-ray",
@@ -20,7 +20,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--abnormalities", default="ct-rate-18", metavar="LIST", help="(default: %(default)s)")
     parser.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final")
-    parser.add_argument("--strict", action="store_true", help="a scan that fails the input checks is not scored")
+    add_force_option(parser)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="models held at a time")
     parser.add_argument("--gpus-per-worker", type=float, default=0.0, metavar="G", help="may be a part of one")
     parser.set_defaults(run=run)
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
         scorer_options=scorer_options,
         prompts=arguments.prompts,
         kind=arguments.score,
-        strict=arguments.strict,
+        force=arguments.force,
         command=sys.argv,
     )
-    print(f"{result.done} scored, {result.resumed} were done before, {len(result.failures)} failed: {arguments.out}")
+    print(f"{result.done} scored, {result.resumed} were done before, {result.counts()}: {arguments.out}")
     result.raise_failures()

@@ -102,6 +102,7 @@ def _add_cohort_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--weights", metavar="NAME|DIR", help="weights to score with (calibrate: to write into)")
     source.add_argument("--scans", nargs="+", metavar="PATH", help="scans, folders, lists: inputs of `brgsa score`")
     source.add_argument("--cache", metavar="DIR", help="cache of `brgsa-training preprocess`")
+    source.add_argument("--force", action="store_true", help="do scans that fail the input checks, too; mark them")
     source.add_argument("--count", type=_count, metavar="N", help="phantoms to make (default: 200)")
     source.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="(default: %(default)s)")
     source.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single", help="(default: single)")

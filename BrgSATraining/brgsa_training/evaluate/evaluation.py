@@ -269,7 +269,14 @@ def _score(
     arguments: argparse.Namespace,
     out: Path,
 ) -> Path:
-    options = (benchmark.abnormalities, out / "scores", arguments.prompts, arguments.score, arguments.device)
+    options = (
+        benchmark.abnormalities,
+        out / "scores",
+        arguments.prompts,
+        arguments.score,
+        arguments.device,
+        arguments.force,
+    )
     return score_cache(weights, Path(cache), *options) if cache else score_scans(weights, scans, *options)
 
 

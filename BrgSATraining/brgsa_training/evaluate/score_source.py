@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.calibration import PromptSets
-from brgsa.errors import UsageError
+from brgsa.errors import RefusedScanError, UsageError
 from brgsa.files import write_csv
 from brgsa.prompts import prompt_sets
 
@@ -55,11 +55,18 @@ def score_info(table: Path, abnormalities: AbnormalityList, style: str, kind: st
 
 
 def score_scans(
-    weights: str, scans: Sequence[str], abnormalities: AbnormalityList, out: Path, style: str, kind: str, device: str
+    weights: str,
+    scans: Sequence[str],
+    abnormalities: AbnormalityList,
+    out: Path,
+    style: str,
+    kind: str,
+    device: str,
+    force: bool,
 ) -> Path:
     """Score scans with `brgsa`'s batch code into `out`; a run that was cut off goes on. Return the score table.
 
-    Cases that fail are in `out/failures.csv` and appear as missing in the evaluation.
+    Cases that fail or are refused are in `out/failures.csv` and appear as missing in the evaluation.
 
     Raises:
         BrgSAError: nothing could be scored, or the options make no sense.
@@ -70,25 +77,35 @@ def score_scans(
 
     cases = find_cases(scans)
     scorer = Scorer.from_pretrained(weights, device=device)
-    result = score_cases(scorer, cases, abnormalities, out, prompts=style, kind=kind)
+    result = score_cases(scorer, cases, abnormalities, out, prompts=style, kind=kind, force=force)
     if not result.scores:
         result.raise_failures()
     return out / "scores.csv"
 
 
 def score_cache(
-    weights: str, cache: Path, abnormalities: AbnormalityList, out: Path, style: str, kind: str, device: str
+    weights: str,
+    cache: Path,
+    abnormalities: AbnormalityList,
+    out: Path,
+    style: str,
+    kind: str,
+    device: str,
+    force: bool,
 ) -> Path:
     """Score the volumes of a cache of `brgsa-training preprocess` into `out`; return the score table.
 
-    Embeddings are kept in `brgsa`'s own cache, so a second run computes only what is new.
+    Embeddings are kept in `brgsa`'s own cache, so a second run computes only what is new. Cases that the input checks
+    refuse are in `out/failures.csv` and appear as missing in the evaluation, unless they are forced.
 
     Raises:
+        RefusedScanError: all of them are refused.
         UsageError: the cache was made for another grid than the weights'.
     """
-    from brgsa.batch.score import SCORES_COLUMNS
+    from brgsa.batch.score import FAILURES_COLUMNS, SCORES_COLUMNS
     from brgsa.ct.volume import CTVolume, Source
     from brgsa.files import write_json
+    from brgsa.scores import flags_of
     from brgsa.scoring import Scorer
     from brgsa_training.data.cache import VolumeCache, volume_path
 
@@ -100,17 +117,27 @@ def score_cache(
         )
     # On the model's own grid already: resampling it is the identity.
     affine = np.diag([*volumes.plan.spacing, 1.0])
-    rows = []
+    rows, failures = [], []
     for case in tqdm(volumes.cases, unit="scan"):
         voxels = volumes.volume(case)
         source = Source(volume_path(volumes.folder, case), "cache", volumes.shape, affine, "int16")
         ct = CTVolume(np.asarray(voxels), volumes.plan.spacing, affine, source)
-        result = scorer.score(ct, abnormalities, prompts=style, kind=kind, case=case)
+        try:
+            result = scorer.score(ct, abnormalities, prompts=style, kind=kind, case=case, force=force)
+        except RefusedScanError as error:
+            failures.append((case, str(source.path), error.code, str(error)))
+            refused = error
+            continue
         for row in result.scores:
             optional = [None if v is None else f"{v:.6f}" for v in (row.probability, row.threshold)]
             positive = None if row.positive is None else int(row.positive)
             values = (f"{row.score:.6f}", *optional, positive)
-            rows.append((case, str(source.path), row.name, *values, "", scorer.precision))
+            rows.append(
+                (case, str(source.path), row.name, *values, " ".join(flags_of(result.findings)), scorer.precision)
+            )
+    write_csv(out / "failures.csv", FAILURES_COLUMNS, failures)
+    if not rows:
+        raise refused
     write_csv(out / "scores.csv", SCORES_COLUMNS, rows)
     write_json(
         out / "run.json",

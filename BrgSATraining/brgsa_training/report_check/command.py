@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from brgsa.commands.score import add_scorer_options, scorer_of
+from brgsa.commands.score import add_force_option, add_scorer_options, scorer_of
 
 DEFAULT_LIST = "ct-rate-18"
 
@@ -42,6 +42,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single", help="as brgsa score")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final", help="as brgsa score")
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    add_force_option(parser)
     add_scorer_options(parser)
 
     reading = parser.add_argument_group("reading the report")
@@ -109,7 +110,7 @@ def _from_scan(arguments: argparse.Namespace, findings: Callable[[], list], voca
     # The folder comes first, so that a wrong one costs no minutes.
     with atomic_folder(arguments.out) if arguments.out else contextlib.nullcontext() as folder:
         scorer = scorer_of(arguments)
-        scan = scorer.prepare(case.path, series=case.series)
+        scan = scorer.prepare(case.path, series=case.series, force=arguments.force)
         check = check_report(
             scorer,
             scorer.embed(scan, case=case.name),

@@ -111,7 +111,7 @@ class ReportCheck:
         """The content of the JSON output."""
         return {
             "version": VERSION,
-            **{key: self.record[key] for key in ("case", "path", "notice", "findings", "messages")},
+            **{key: self.record[key] for key in ("case", "path", "notice", "findings", "flags", "messages")},
             "backend": self.backend,
             "calibration_set": self.calibration_set,
             "abnormalities": [{**vars(row), "verdict": row.verdict} for row in self.rows],

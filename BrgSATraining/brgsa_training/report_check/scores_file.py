@@ -31,7 +31,7 @@ def read_scores(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} has version {version!r}, this program reads version {VERSION}. Score the scan again.")
     if not content["scores"] or not all(map(_is_row, content["scores"])):
         raise InputError(f"{path} holds no scores, or a row that is none. Score the scan again.")
-    return {"path": "", "notice": None, **content}
+    return {"path": "", "notice": None, "flags": [], **content}
 
 
 def _is_row(row: Any) -> bool:

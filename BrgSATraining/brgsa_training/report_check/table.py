@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from brgsa.errors import FORCED
 from brgsa.tables import text_table
 from brgsa.text import shorten
 from brgsa_training.report_check.report_check import WORDS, CheckedAbnormality, ReportCheck, Verdict
@@ -13,6 +14,7 @@ def check_table(check: ReportCheck) -> str:
     """The result in sections."""
     record = check.record
     lines = [f"{record['case']}  ({record['path']})", f"  report read by: {check.backend}"]
+    lines += [f"  {FORCED}: the scan fails the input checks"] * (FORCED in record["flags"])
     lines += [f"  note: {message}" for message in record["messages"]]
     lines += [f"  {finding['severity']}: {finding['message']}" for finding in record["findings"]]
     if not any(row.report for row in check.rows):

@@ -20,7 +20,7 @@ from brgsa.batch.case_files import CaseFiles
 from brgsa.batch.index import index_cases
 from brgsa.batch.score import Shard, embed_cases, score_cases
 from brgsa.ct.cases import find_cases
-from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError
+from brgsa.errors import BrgSAError, CasesFailedError, InputError, RefusedScanError, UsageError
 from brgsa.scoring import Scorer
 from brgsa.weights.folder import open_weights
 
@@ -103,11 +103,59 @@ def test_a_single_bad_case_keeps_its_own_kind_of_error(scorer, torso_paths, tmp_
     assert caught.value.exit_code == InputError.exit_code
 
 
-def test_strict_refuses_a_scan_that_fails_the_checks(scorer, tmp_path, real_ct):
+@pytest.fixture
+def no_chest(save_nifti, tmp_path):
+    """A scan whose checks say "error": nothing but air."""
+    return save_nifti(tmp_path / "flat.nii.gz", np.zeros((30, 30, 30), np.int16), np.eye(4))
+
+
+def test_a_scan_that_fails_the_checks_is_not_scored(scorer, tmp_path, real_ct):
     cases = find_cases([real_ct / "nonchest_totalseg_abdomen.nii.gz", real_ct / "cip_ct64.nrrd"])
-    result = score_cases(scorer, cases, TWO, tmp_path / "out", strict=True)
-    assert [failure.case for failure in result.failures] == ["nonchest_totalseg_abdomen"]
-    assert "not-chest" in result.failures[0].reason and "--strict" in result.failures[0].reason
+    result = score_cases(scorer, cases, TWO, tmp_path / "out")
+    (failure,) = rows(tmp_path / "out" / "failures.csv")
+    assert (failure["case"], failure["code"]) == ("nonchest_totalseg_abdomen", "refused: not-chest")
+    assert "litres of air-filled lung" in failure["reason"] and "--force" in failure["reason"]
+    assert {row["case"] for row in rows(tmp_path / "out" / "scores.csv")} == {"cip_ct64"}
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["scored"], run["refused"], run["failed"]) == (1, 1, 0)
+    with pytest.raises(CasesFailedError, match=r"1 of 2 cases were not done \(1 refused, 0 failed\)"):
+        result.raise_failures()
+
+
+def test_a_run_of_nothing_but_refused_scans_is_an_error_of_the_input(scorer, no_chest, tmp_path):
+    twice = find_cases([no_chest, shutil.copy(no_chest, tmp_path / "again.nii.gz")])
+    for cases in (twice[:1], twice):
+        with pytest.raises(BrgSAError, match="refused: values-not-hu") as caught:
+            score_cases(scorer, cases, TWO, tmp_path / "out").raise_failures()
+        assert caught.value.exit_code == InputError.exit_code
+
+
+def test_a_forced_scan_is_scored_and_marked_and_stays_so(scorer, no_chest, tmp_path):
+    out, cases = tmp_path / "out", find_cases([no_chest])
+    assert score_cases(scorer, cases, TWO, out, force=True, files=CaseFiles(reports=("html",))).done == 1
+    assert {row["flags"].split()[0] for row in rows(out / "scores.csv")} == {"forced"}
+    record = json.loads((out / "cases" / "flat" / "scores.json").read_text())
+    assert record["flags"][:2] == ["forced", "values-not-hu"]
+    assert "fails the input checks" in (out / "cases" / "flat" / "report.html").read_text(encoding="utf-8")
+    assert score_cases(scorer, cases, TWO, out).resumed == 1  # later runs neither drop nor hide it
+    assert {row["flags"].split()[0] for row in rows(out / "scores.csv")} == {"forced"}
+
+
+def test_embeddings_of_scans_that_fail_the_checks_are_made_by_force_only(scorer, no_chest, tmp_path):
+    out, cases = tmp_path / "out", find_cases([no_chest])
+    assert embed_cases(scorer, cases, out).failures[0].code == "refused: values-not-hu"
+    for force in (True, False):  # the second run finds it done
+        assert embed_cases(scorer, cases, out, force=force).failures == []
+        assert [row["flags"] for row in rows(out / "manifest.csv")] == ["forced values-not-hu"]
+
+
+def test_a_single_scan_that_fails_the_checks_raises_in_python(scorer, no_chest):
+    for _ in range(2):
+        with pytest.raises(RefusedScanError, match="refused: values-not-hu") as caught:
+            scorer.score(no_chest, TWO)
+        assert [finding.code for finding in caught.value.findings] == ["values-not-hu"]
+        scores = scorer.score(no_chest, TWO, force=True)  # keeps the embedding, which the next call does not get
+        assert scores.flags[0] == "forced" and scores.forced in str(scores)
 
 
 def test_other_settings_are_refused_unless_overwritten(scorer, torso_paths, tmp_path):
@@ -132,9 +180,9 @@ def test_a_record_of_another_series_of_the_folder_is_not_taken_for_this_one(scor
     folder = save_series(tmp_path / "thorax", np.arange(0.0, 300.0, 10.0), "a", series="1.2.1")
     save_series(folder, np.arange(0.0, 300.0, 6.0), "b", series="1.2.2")
     (case,) = find_cases([folder])
-    score_cases(scorer, [replace(case, series="1.2.1")], TWO, tmp_path / "out")
+    score_cases(scorer, [replace(case, series="1.2.1")], TWO, tmp_path / "out", force=True)
     with pytest.raises(UsageError, match=r"holds the scores of .*1\.2\.1.*not of .*1\.2\.2"):
-        score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out")
+        score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out", force=True)
 
 
 def test_a_scan_that_changed_is_scored_again(scorer, torso_paths, tmp_path):
@@ -279,12 +327,13 @@ def test_an_overwriting_run_that_was_cut_off_goes_on(scorer, torso_paths, tmp_pa
     assert (result.done, result.resumed) == (2, 1)
 
 
-def test_strict_holds_for_scans_that_were_scored_before(scorer, save_nifti, tmp_path):
-    path = save_nifti(tmp_path / "flat.nii.gz", np.zeros((30, 30, 30), np.int16), np.eye(4))
-    cases = find_cases([path])
-    assert score_cases(scorer, cases, TWO, tmp_path / "out").done == 1
-    result = score_cases(scorer, cases, TWO, tmp_path / "out", strict=True)
-    assert result.resumed == 0 and "--strict" in result.failures[0].reason
+def test_a_record_without_the_mark_does_not_get_a_scan_past_the_checks(scorer, no_chest, tmp_path):
+    out, cases = tmp_path / "out", find_cases([no_chest])
+    score_cases(scorer, cases, TWO, out, force=True)
+    path = out / "cases" / "flat" / "scores.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"flags": ["values-not-hu"]}))  # as before 0.2
+    result = score_cases(scorer, cases, TWO, out)
+    assert result.resumed == 0 and result.failures[0].refused
 
 
 def test_scores_of_another_calibration_are_not_mixed_with_these(torso_paths, tmp_path):

@@ -55,26 +55,35 @@ def test_score_prints_a_table_and_writes_the_folder(torso_path, tmp_path):
     for name in AbnormalityList.preset("ct-rate-18").names:
         assert name in done.stdout
     assert (tmp_path / "out" / "scores.csv").exists()
-    assert "scoring on cpu in" in done.stderr and "1 scored, 0 failed" in done.stderr
+    assert "scoring on cpu in" in done.stderr and "1 scored, 0 refused, 0 failed, 0 flagged" in done.stderr
 
 
 def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path):
     done = brgsa("score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema")
+    refused = {
+        "nonchest_totalseg_abdomen": "not-chest",
+        "totalseg_thoracic_cta_crop": "lungs-cut",
+        "pyradiomics_lung1_label": "values-not-hu",
+    }
+    assert done.returncode == 6, done.stderr
+    assert "7 scored, 3 refused, 0 failed, 6 flagged" in done.stderr
+    for case, code in refused.items():
+        assert f"{case}: " in done.stderr and f"refused: {code}" in done.stderr
+    done = brgsa("score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema", "--force")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
-    assert "not-chest" in lines["nonchest_totalseg_abdomen"]
-    assert "lungs-cut" in lines["totalseg_thoracic_cta_crop"]
-    assert "values-not-hu" in lines["pyradiomics_lung1_label"]
+    for case, code in refused.items():
+        assert f"forced {code}" in lines[case]
     assert "ricord1a_001012_covid_dicom_jpegll" in lines and "lungdx_a0002_dicom" in lines
 
 
 def test_check_prints_findings_and_json(real_ct, torso_path):
     done = brgsa("check", real_ct / "nonchest_totalseg_abdomen.nii.gz", torso_path)
-    assert done.returncode == 0 and "error not-chest" in done.stdout
+    assert_one_line_error(done, 6, "1 of 2", "nonchest_totalseg_abdomen")
+    assert "error not-chest" in done.stdout
     report = json.loads(brgsa("check", "--json", torso_path).stdout)["cases"][0]
     assert report["axes"] == "LPS" and report["spacing"] == [6.0, 6.0, 6.0]
-    strict = brgsa("check", "--strict", real_ct / "nonchest_totalseg_abdomen.nii.gz")
-    assert_one_line_error(strict, 3, "nonchest_totalseg_abdomen", "--strict")
+    assert_one_line_error(brgsa("check", real_ct / "nonchest_totalseg_abdomen.nii.gz"), 3, "would be refused")
 
 
 def test_check_says_what_scoring_with_the_same_weights_says(save_lungs_behind, tmp_path):

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from worker_talk import Talk, abnormalities
 
@@ -288,6 +289,26 @@ def test_a_scan_is_scored_as_the_library_scores_it_and_edits_cost_only_texts(rea
     )
     assert talk.ask(id=3, request="rescore", scan="b", abnormalities=abnormalities("x y"))[0]["code"] == "no-scan"
     assert talk.ask(id=4, request="cache/clear")[0]["removed"] > 0
+    talk.end()
+
+
+def test_a_scan_that_fails_the_checks_is_scored_by_force_only(save_nifti, tmp_path):
+    path = str(save_nifti(tmp_path / "flat.nii.gz", np.zeros((30, 30, 30), np.int16), np.eye(4)))
+    talk = Talk()
+    request = {"request": "score", "scan": "a", "path": path, "abnormalities": abnormalities(*NAMES)}
+    message, stages = talk.ask(id=1, **request)
+    assert (message["event"], message["code"]) == ("error", "refused") and "encoding the scan" not in stages
+    assert [finding["code"] for finding in message["findings"]] == ["values-not-hu"]
+    assert talk.ask(id=2, request="rescore", scan="a", abnormalities=abnormalities("x y"))[0]["code"] == "no-scan"
+    forced, _ = talk.ask(id=3, **request, force=True)
+    assert forced["event"] == "result" and forced["scores"]["flags"][0] == "forced"
+    assert talk.ask(id=4, **request, force="yes")[0]["code"] == "usage"
+    index = {"request": "index", "inputs": [path], "index": str(tmp_path / "index")}
+    message, _ = talk.ask(id=5, **index)
+    assert message["scans"] == 0 and "refused: values-not-hu" in message["failures"][0]["reason"]
+    assert talk.ask(id=6, **index, force=True)[0]["scans"] == 1
+    text = {"request": "similar", "index": index["index"], "text": "There is a nodule"}
+    assert talk.ask(id=7, **text)[0]["hits"][0]["forced"] is True
     talk.end()
 
 
