@@ -13,6 +13,8 @@ _TISSUE_ABOVE = -300.0
 # Averaged lung lies between air (-1000) and tissue; gas in the bowel and room air lie below.
 _LUNG_HU = (-970.0, -400.0)
 _SMALLEST_PART_LITRES = 0.03
+_BONE_ABOVE = 150.0
+_HARDLY_ANY_LUNG = 0.15  # of the widest slice
 _AIR = -1024.0
 
 
@@ -104,6 +106,36 @@ class Field:
         middle = int(np.searchsorted(along_x, along_x[-1] / 2))
         right = np.count_nonzero(self.lungs[:middle]) / np.count_nonzero(self.lungs)
         return right, 1.0 - right
+
+    def upside_down(self) -> tuple[float, float]:
+        """Two signs that the lower end of the lungs, as the header has it, is their upper end: the higher, the surer.
+
+        The first is how much more of the body is bone round the lowest quarter of the lungs than round the highest, as
+        a logarithm: the shoulder girdle is at the top. The second is how much further to the front the lungs lie in
+        the lowest quarter than in the highest, in standard deviations of the body's depth there: the lungs' bases reach
+        far down behind the diaphragm.
+        """
+        area = np.count_nonzero(self.lungs, axis=(0, 1))
+        # Bowel gas below the lungs and stray air above them do not count: from the widest slice until hardly any lung.
+        few = np.flatnonzero(area < _HARDLY_ANY_LUNG * area.max())
+        widest = int(area.argmax())
+        first = max(few[few < widest], default=-1) + 1
+        last = min(few[few > widest], default=len(area)) - 1
+        quarter = max(1, round((last - first + 1) / 4))
+        (low_bone, low_depth), (high_bone, high_depth) = (
+            self._bone_and_depth(part) for part in (slice(first, first + quarter), slice(last - quarter + 1, last + 1))
+        )
+        return float(np.log(low_bone / high_bone)), high_depth - low_depth
+
+    def _bone_and_depth(self, slices: slice) -> tuple[float, float]:
+        """In some slices, the part of the body that is bone, and how far the lungs lie behind the body's middle."""
+        lungs, body, hu = (array[:, :, slices] for array in (self.lungs, self.body, self.hu))
+        bone = np.count_nonzero(body & (hu > _BONE_ABOVE)) / max(np.count_nonzero(body), 1)
+        y = np.arange(hu.shape[1])
+        lung, chest = np.count_nonzero(lungs, axis=(0, 2)), np.count_nonzero(lungs | body, axis=(0, 2))
+        middle = np.average(y, weights=chest)
+        depth = np.sqrt(np.average((y - middle) ** 2, weights=chest))
+        return bone + 0.005, float((np.average(y, weights=lung) - middle) / max(depth, 1.0))
 
 
 def sample_field(volume: CTVolume) -> Field:

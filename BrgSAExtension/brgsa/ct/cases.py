@@ -21,6 +21,7 @@ from brgsa.text import shorten
 _LONGEST_NAME = 80
 _DATA_FILE = re.compile(rb"^[ \t]*(?:data ?file|ElementDataFile)[ \t]*[:=]+([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
 _HEADER_LIMIT = 1 << 16  # bytes
+_PHANTOM_PLAN = "plan.json"  # of `brgsa-training phantom generate`, beside the folders volumes and masks
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
@@ -79,7 +80,7 @@ def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
 
     An input is an image file, a DICOM folder or file, a folder tree of any of these, or a CSV with a `path` column
     (relative to the CSV's folder) and optional `case` and `series` columns. A single-slice DICOM file stands for its
-    series. Hidden files are passed over. Voxels are not read, and paths in a CSV are not looked at, so that one wrong
+    series. Hidden files are passed over, and so are the masks of a set of phantoms. Voxels are not read, and paths in a CSV are not looked at, so that one wrong
     row fails as one case.
 
     Names come from file and folder names; where two cases would share one, the parent folders' names are put before it.
@@ -161,6 +162,8 @@ def _tree(top: Path) -> list[Case]:
         if real in seen:
             continue
         seen.add(real)
+        if _PHANTOM_PLAN in names and {"masks", "volumes"} <= set(subfolders):
+            subfolders.remove("masks")
         dicom = False
         for path in sorted(Path(folder, name) for name in names if not name.startswith(".")):
             extension = _extension(path)

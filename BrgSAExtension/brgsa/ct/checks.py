@@ -23,6 +23,9 @@ OBLIQUE_DEGREES = 5.0
 CUT_WARNING, CUT_ERROR = (0.08, 0.08, 0.08), (0.25, 0.25, 0.5)
 # Less air-filled lung than this, in litres and as a part of the body, is no chest. A newborn has 0.1 litres.
 SMALLEST_LUNGS, SMALL_LUNGS, SMALL_LUNGS_OF_BODY = 0.05, 0.4, 0.04
+# Both signs of a head below the feet (`Field.upside_down`) have to be there. In eight real scans they are -0.69 to
+# -0.02 and -0.65 to 0.07, and the reverse where the slices are turned round.
+TURNED_WARNING, TURNED_ERROR = (0.1, 0.1), (0.3, 0.3)
 _DIRECTIONS = (("right", "left"), ("front", "back"), ("bottom", "top"))
 
 
@@ -186,6 +189,14 @@ def _anatomy(field: Field, window_mm: tuple[float, float, float]) -> list[Findin
             f"{outside:.0%} of the lungs lie outside the central {size} mm that the model sees; crop it to the chest."
         )
         findings.append(Finding("lungs-off-centre", "error" if outside > 0.5 else "warning", message))
+    signs = field.upside_down()
+    if all(sign > limit for sign, limit in zip(signs, TURNED_WARNING, strict=True)):
+        surely = all(sign > limit for sign, limit in zip(signs, TURNED_ERROR, strict=True))
+        message = (
+            "the header puts the head below the feet, as the ribs, shoulders and lungs show; "
+            "correct the direction of the slices."
+        )
+        findings.append(Finding("upside-down", "error" if surely else "warning", message))
     smaller = min(field.lung_sides())
     if smaller < 0.1:
         message = f"one side holds {smaller:.0%} of the air-filled lung; check that the scan shows both lungs."

@@ -119,7 +119,7 @@ def test_words_that_the_cleaning_erases_are_refused(scorer, index):
 
 def test_two_formats_of_one_real_scan_find_each_other_first(scorer, real_ct, tmp_path):
     files = ["cip_ct64.nrrd", "cip_ct64_PSR.nii.gz", "nonchest_totalseg_abdomen.nii.gz", "pyradiomics_lung1.nrrd"]
-    index_cases(scorer, find_cases([real_ct / name for name in files]), tmp_path / "index")
+    index_cases(scorer, find_cases([real_ct / name for name in files]), tmp_path / "index", force=True)
     query = find_cases([real_ct / "cip_ct64.nrrd"])[0]
     hits, own = similar_to_scan(ScanIndex.open(tmp_path / "index"), scorer, query, top=3)
     assert len(own) == 1 and hits[0].case.name == "cip_ct64_PSR"
@@ -193,7 +193,7 @@ def test_scans_of_one_name_in_two_folders_are_told_apart(scorer, scans, index, t
 def test_vanished_scans_are_reported_and_stay_until_asked_away(scorer, scans, index, run):
     (scans / "case2.nii.gz").unlink()
     code, out, err = run("index", scans, "--out", index, "--device", "cpu", "--precision", "fp32")
-    assert code == 0 and "0 added, 0 changed, 0 moved, 2 unchanged, 0 failed. 3 scans" in out
+    assert code == 0 and "0 added, 0 changed, 0 moved, 2 unchanged, 0 refused, 0 failed. 3 scans" in out
     assert "1 scans are no longer where they were" in err and "case2" in err
     code, out, _ = run("similar", scans / "case0.nii.gz", "--index", index)
     assert code == 0 and "case2.nii.gz (missing)" in out
@@ -304,9 +304,28 @@ def test_the_table_and_the_json_say_the_same(scans, index, run):
     assert hit["case"] in out and f"{hit['score']:+.4f}" in out and Path(hit["path"]).exists()
 
 
-def test_a_query_that_is_no_chest_is_flagged(index, real_ct, run):
-    code, out, _ = run("similar", real_ct / "nonchest_totalseg_abdomen.nii.gz", "--index", index)
-    assert code == 0 and "note: error: " in out
+def test_a_query_that_is_no_chest_is_answered_by_force_only(index, real_ct, run):
+    query = ("similar", real_ct / "nonchest_totalseg_abdomen.nii.gz", "--index", index)
+    code, _, err = run(*query)
+    assert code == 3 and "refused: not-chest" in err
+    code, out, _ = run(*query, "--force")
+    assert code == 0 and "note: forced: " in out and "note: error: " in out
+
+
+def test_a_scan_that_is_no_chest_is_put_into_an_index_by_force_only_and_marked(scorer, scans, real_ct, tmp_path, run):
+    place, abdomen = tmp_path / "index", real_ct / "nonchest_totalseg_abdomen.nii.gz"
+    code, out, err = run("index", scans, abdomen, "--out", place, "--device", "cpu")
+    assert code == 6 and "1 refused, 0 failed. 3 scans" in out and "refused: not-chest" in err
+    assert "refused: not-chest" in (place / "failures.csv").read_text()
+    code, out, _ = run("index", abdomen, "--out", place, "--device", "cpu", "--force")
+    assert code == 0 and "4 scans" in out
+    assert run("index", scans, abdomen, "--out", place, "--device", "cpu")[0] == 0  # what is in it stays
+    (scans / "case0.nii.gz").unlink()
+    index_cases(scorer, find_cases([scans]), place, remove_vanished=True)
+    code, out, _ = run("similar", "--text", "There is a pleural effusion", "--index", place)
+    assert code == 0 and [line.split()[2] for line in out.splitlines() if "(forced)" in line] == [
+        "nonchest_totalseg_abdomen"
+    ]
 
 
 def test_more_than_there_are_gives_all(scans, index, run):

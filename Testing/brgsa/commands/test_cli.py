@@ -55,7 +55,7 @@ def test_score_prints_a_table_and_writes_the_folder(torso_path, tmp_path):
     for name in AbnormalityList.preset("ct-rate-18").names:
         assert name in done.stdout
     assert (tmp_path / "out" / "scores.csv").exists()
-    assert "scoring on cpu in" in done.stderr and "1 scored, 0 refused, 0 failed, 0 flagged" in done.stderr
+    assert "scoring on cpu in" in done.stderr and "1 scored, 0 refused, 0 failed, 1 flagged" in done.stderr
 
 
 def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path):
@@ -89,7 +89,7 @@ def test_check_prints_findings_and_json(real_ct, torso_path):
 def test_check_says_what_scoring_with_the_same_weights_says(save_lungs_behind, tmp_path):
     path = save_lungs_behind(150)
     checked = json.loads(brgsa("check", "--json", path).stdout)["cases"][0]["findings"]
-    assert brgsa("score", path, "--out", tmp_path / "out").returncode == 0
+    assert brgsa("score", path, "--out", tmp_path / "out", "--force").returncode == 0
     (scores,) = (tmp_path / "out").rglob("scores.json")
     assert checked == json.loads(scores.read_text(encoding="utf-8"))["findings"]
     assert "384 x 288 x 384 mm" in " ".join(row["message"] for row in checked)

@@ -1,5 +1,7 @@
 """The input checks: each wrong input gets its own code, and only that one."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +304,43 @@ def test_every_code_is_documented_and_every_message_is_one_sentence_with_a_cure(
     listed = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
     assert found == listed
     assert Finding("a", "info", "b").message == "b"
+
+
+REAL_SCANS = {
+    "cip_ct64.nrrd": "error",
+    "cip_ct64_PSR.nii.gz": "error",
+    "cip_ct64_oblique.nii.gz": "error",
+    "cptac_pda_c3n00249_RPI.nii.gz": "error",
+    "lungdx_a0002_dicom": "error",
+    "pyradiomics_lung1.nrrd": "warning",
+    "ricord1a_001012_covid_dicom_jpegll": None,  # consolidated bases: the lungs' lower ends are not to be seen
+}
+
+
+@pytest.mark.parametrize(("name", "severity"), REAL_SCANS.items())
+def test_a_real_scan_whose_header_puts_the_head_below_the_feet_is_flagged(real_ct, name, severity):
+    volume = read_ct(real_ct / name)
+    assert "upside-down" not in codes(check_ct(volume))
+    assert codes(check_ct(replace(volume, voxels=volume.voxels[:, :, ::-1]))).get("upside-down") == severity
+
+
+def test_an_upright_scan_that_ends_earlier_is_not_taken_for_one_upside_down(real_ct):
+    for name in REAL_SCANS:
+        volume = read_ct(real_ct / name)
+        slices = volume.voxels.shape[2]
+        for low, high in ((0.25, 1.0), (0.0, 0.75), (0.2, 0.8), (0.4, 1.0)):
+            part = replace(volume, voxels=volume.voxels[:, :, round(low * slices) : round(high * slices)])
+            assert "upside-down" not in codes(check_ct(part)), (name, low, high)
+
+
+@pytest.mark.parametrize("steps", itertools.product((1, -1), repeat=3))
+def test_a_phantom_in_any_orientation_that_its_header_describes_is_upright(check, steps):
+    from brgsa_training.phantom.grid import parse_grid
+    from brgsa_training.phantom.phantom import make_phantom
+
+    phantom = make_phantom(5, parse_grid("coarse"))
+    last = np.array(phantom.voxels.shape) - 1
+    turn = np.diag([*steps, 1.0])
+    turn[:3, 3] = np.where(np.array(steps) < 0, last, 0)
+    turned = phantom.voxels[tuple(slice(None, None, step) for step in steps)]
+    assert "upside-down" not in codes(check(np.ascontiguousarray(turned), phantom.grid.affine @ turn))
