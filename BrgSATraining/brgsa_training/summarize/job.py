@@ -244,6 +244,8 @@ class _Job:
                 yield _summary(report, ())
                 continue
             answer = ledger.get(report.hash, job)
+            if answer and answer.format:
+                record.formats[answer.format] += 1
             if answer is None or answer.status != "ok":
                 yield _summary(report, (), answer.error if answer else reason)
                 continue
@@ -253,7 +255,6 @@ class _Job:
                 yield _summary(report, (), f"the answer in the ledger cannot be used: {error}")
                 continue
             findings, denied = verifier.verified(report.text, findings)
-            record.formats[answer.format or "unknown"] += 1
             record.contradicted += [(report.id, *contradiction) for contradiction in denied]
             yield _summary(report, tuple(findings))
 

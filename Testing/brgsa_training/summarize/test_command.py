@@ -159,6 +159,10 @@ def test_the_run_record_says_how_the_answers_were_kept_to_the_schema(run, write_
         command = ("--backend", "openai", "--model", "m", "--base-url", server.base_url, "--out", out)
         assert run("summarize", write_reports(*TEXTS), *command)[0] == 0
     assert json.loads((out / "run.json").read_text())["response_formats"] == {"text": 3}
+    with llm.Server(lambda request: llm.completion("no") if request.report else llm.sensible(request)) as server:
+        command = (*command[:5], server.base_url, "--out", tmp_path / "failed")
+        assert run("summarize", write_reports(*TEXTS), *command)[0] == 6
+    assert json.loads((tmp_path / "failed" / "run.json").read_text())["response_formats"] == {"json_schema": 3}
 
 
 def test_a_cap_stops_cleanly_and_the_next_run_goes_on(run, write_reports, tmp_path, llm):
