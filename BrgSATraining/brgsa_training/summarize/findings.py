@@ -56,8 +56,7 @@ class Summary(NamedTuple):
 def decide(findings: Iterable[Finding], vocabulary: Vocabulary) -> dict[str, Status]:
     """Return one status per mentioned abnormality: present beats uncertain beats absent, as readers take reports.
 
-    An uncertain abnormality counts as present where label sets count a doubt (`doubt` in the vocabulary; the finding
-    itself stays uncertain). An abnormality that is present or uncertain passes this on to what it implies.
+    An abnormality that is present or uncertain passes this on to what it implies.
     """
     decided: dict[str, Status] = {}
 
@@ -67,8 +66,7 @@ def decide(findings: Iterable[Finding], vocabulary: Vocabulary) -> dict[str, Sta
 
     for finding in findings:
         if finding.abnormality is not None:
-            counted = finding.status is Status.UNCERTAIN and vocabulary.doubt_counts(finding.abnormality)
-            note(finding.abnormality, Status.PRESENT if counted else finding.status)
+            note(finding.abnormality, finding.status)
     pending = [name for name in decided if decided[name] is not Status.ABSENT]
     while pending:
         name = pending.pop()

@@ -63,7 +63,7 @@ def review_rows(summary: Summary, names: Sequence[str], vocabulary: Vocabulary) 
     for name in names:
         status = statuses.get(name)
         named = [finding for finding in summary.findings if finding.abnormality == name]
-        # A doubt that counts as present has no finding with that status: then the first one is the evidence.
+        # A status that is implied has no finding of its own: then the first one is the evidence.
         found = [finding for finding in named if finding.status == status] or named
         evidence, location = (found[0].evidence, found[0].location) if found else ("", "")
         rows.append(Row(summary.id, name, status.value if status else NOT_MENTIONED, "", evidence, location))

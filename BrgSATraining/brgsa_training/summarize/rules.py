@@ -31,6 +31,7 @@ class RulesBackend:
         self._rules = [
             (abnormality.name, rule) for abnormality in vocabulary.abnormalities for rule in abnormality.rules
         ]
+        self._spelling = vocabulary.spelling
         numbers: dict[str, list[int]] = {}
         for number, (_, rule) in enumerate(self._rules):
             for hint in rule.hints:
@@ -44,7 +45,8 @@ class RulesBackend:
         return [finding for sentence in split_sentences(text) for finding in self._cached(sentence)]
 
     def _search(self, sentence: str) -> tuple[Finding, ...]:
-        text = plain(sentence)
+        corrected = self._spelling.correct(plain(sentence))
+        text = corrected.text
         scope: Scope | None = None
         best: dict[str, Finding] = {}
         possible = {number for hint, numbers in self._rules_of_hint if hint in text for number in numbers}
@@ -58,10 +60,11 @@ class RulesBackend:
                 left, right = scope.clause(start, end)
                 if rule.forbidden and rule.forbidden.search(text, left, right):
                     continue
-                status = scope.status(start, end)
-                if name not in best or _better(status, best[name].status):
-                    location = _nearest_location(text, sentence, left, right, start)
-                    best[name] = Finding(name, sentence[start:end].strip(), status, sentence, location)
+                status = Status.ABSENT if rule.absent else scope.status(start, end)
+                if status and (name not in best or _better(status, best[name].status)):
+                    place = _nearest_location(text, left, right, start)
+                    location, raw_name = (sentence[slice(*corrected.original(*span))] for span in (place, (start, end)))
+                    best[name] = Finding(name, raw_name.strip(), status, sentence, location)
         return tuple(best.values())
 
 
@@ -69,9 +72,6 @@ def _better(new: Status, old: Status) -> bool:
     return old is not Status.PRESENT and new is not old and new is not Status.ABSENT
 
 
-def _nearest_location(text: str, sentence: str, left: int, right: int, start: int) -> str:
+def _nearest_location(text: str, left: int, right: int, start: int) -> tuple[int, int]:
     places = list(_LOCATION.finditer(text, left, right)) or list(_LOCATION.finditer(text))
-    if not places:
-        return ""
-    place = min(places, key=lambda match: abs(match.start() - start))
-    return sentence[place.start() : place.end()]
+    return min(places, key=lambda match: abs(match.start() - start)).span() if places else (0, 0)

@@ -1,13 +1,13 @@
-"""What a sentence says about a thing that it names: that it is present, absent or uncertain.
+"""What a sentence says about a thing that it names: that it is present, absent or uncertain, or nothing about today.
 
-The cues follow the idea of ConText (Harkema et al. 2009): words before or after the mention that negate it or put it in
-doubt, and words that end their reach. Those for "was not observed" after the noun, and for comparisons with an earlier
-examination, come from the word order of Turkish reports translated to English.
+`cues` holds the words; here is how far they reach.
 """
 
 import re
 from enum import Enum
 from typing import NamedTuple
+
+from brgsa_training.summarize import cues
 
 
 class Status(str, Enum):
@@ -18,90 +18,8 @@ class Status(str, Enum):
     UNCERTAIN = "uncertain"
 
 
-_SEEN = (
-    "observed|detected|seen|noted|noticed|found|identified|visuali[sz]ed|encountered|selected|present|available|evident|"
-    "monitored|determined|demonstrated|revealed|recorded|reported|remarkable|noteworthy|striking|considered|watched|viewed|visible|followed|traced"
-)
-_EARLIER = r"(?:\w+\s){0,4}(?:in|on|at|according to)\s(?:\w+\s){0,3}(?:previous|prior|old|earlier|former|past)\b"
-
-# One pass over a sentence finds all cues; the first alternative that fits at a place names the cue.
-_CUE = re.compile(
-    rf"""
-    (?P<pseudo>
-        \bno\s(?:\w+\s){{0,3}}?(?:differences?|changes?|progression|regression|contrast|doubt|longer\sthan)\b
-      | \bno\s(?:\w+\s){{0,3}}?(?:increase|decrease|reduction|enlargement|growth)\s(?:\w+\s){{0,4}}?
-        in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent)\b
-      | \b(?:without|lack\sof|absence\sof)\s(?:\w+\s){{0,2}}?contrast\b
-      | \bnot\s(?:only|optimally|specific|clear|exclude)\b
-    )
-  | (?P<neg_after>
-        (?:\bnot|n't|\bcannot|\bno\slonger)\s(?:(?:be|been|\w+ly|yet|any)\s)*(?:{_SEEN})\b(?!\s{_EARLIER})
-      | \b(?:{_SEEN})\s(?:as\s)?(?:negative|absent)\b
-      | \b(?:is|are|was|were|been)\s(?:\w+ly\s)?(?:absent|excluded|ruled\sout|negative|resolved)\b
-      | \b(?:disappear(?:ed|ance)|resorbed|vanished)\b
-      | \b(?:has|have|had)\s(?:\w+\s)?resolved\b
-      | \b(?:complete|total|full)(?:ly)?\s(?:regress\w*|resol\w*|resorb\w*|recover\w*|disappear\w*)
-    )
-  | (?P<neg_before>
-        \bno\b(?!\s*\.)(?!\s\d)
-      | \b(?:free\sof|free\sfrom|absence\sof|lack\sof|neither|nor|negative\sfor)\b
-      | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|in\sfavou?r)\b
-      | \bnot\s(?:any|have|show|contain|reveal|include|see|observe|detect)\b
-    )
-  | (?P<without> \bwithout\b )
-  | (?P<there> \bthere\s(?:is|are|was|were|has\sbeen|have\sbeen)\b(?!\s(?:no|not)\b) )
-  | (?P<affirm>
-        \b(?:is|are|was|were|been|be)\s(?:(?!no\b|not\b)\w+\s){{0,2}}?(?:{_SEEN})\b(?!\s{_EARLIER})
-      | \b(?:has|have)\s(?:newly\s|also\s|just\s)?(?:increased|appeared|developed|emerged|decreased|occurred)\b
-      | \b(?:draws?\sattention|attracts?\sattention|is\snoteworthy|are\snoteworthy|continues?|persists?)\b
-    )
-  | (?P<stop>
-        ;
-      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)
-      | \b(?:although|though|whereas|while|except|excluding|apart\sfrom|other\sthan|besides|in\saddition)\b
-      | \b(?:nevertheless|still|yet)\b
-    )
-  | (?P<comma> , | : )
-    """,
-    re.VERBOSE,
-)
-
-_DOUBT_BEFORE = re.compile(
-    r"""(?:\b(?:may|might|could|(?<!as\sfar\sas\s)can)\s(?:\w+\s){0,2}?
-          (?:be|belong|represent|reflect|indicate|suggest|include|cause|have)\b
-          (?!\s(?:observed|seen|evaluated|visuali[sz]ed|distinguished)\b)
-      | \b(?:possible|possibly|probable|probably|suspected|suspicious|suspicion|suspect|questionable|doubtful)\b
-      | \b(?:differential|separate)\sdiagnos\w+
-      | \b(?:in\sterms\sof|to\sexclude|to\srule\sout|exclusion\sof|excluding|rule\sout|whether|onset\sof)\b
-      | \binvestigat\w+\sfor\b
-      | \brecommended\s(?:\w+\s){0,4}?for\b
-      )[^;:?,(]{0,60}$""",
-    re.VERBOSE,
-)
-_DOUBT_AFTER = re.compile(
-    r"""^(?:[^;,(.?]{0,60}?\?
-      | [^;,(.?]{0,50}?\b(?:cannot|can\snot|could\snot|can't)\s(?:\w+\s){0,2}?
-        (?:excluded|ruled\sout|differentiated|discriminated)\b
-      | [^;,(.?]{0,50}?\b(?:can|should|may|might|could)\s(?:\w+\s)?be\s
-        (?:considered|thought|present|included|suspected)\b
-      | [^;,(.?]{0,50}?\b(?:differential|separate)\sdiagnos
-      | [^;,(.?]{0,40}?\bis\s(?:possible|suspected|questionable)\b
-      )""",
-    re.VERBOSE,
-)
-_GONE_AFTER = re.compile(
-    r"""\b(?:previous|prior|old|earlier|former|past)\b.*?
-        \b(?:significantly|markedly|largely|nearly|almost|mostly|considerably|substantially|greatly)\s(?:\w+\s)?
-        (?:regressed|resolved|resorbed|disappeared|recovered)\b
-      | ^[^;,.]*\b(?:nearly|almost)\s(?:(?:completely|totally|entirely)\s)?
-        (?:regressed|resolved|resorbed|disappeared)\b""",
-    re.VERBOSE,
-)
-_GONE_BEFORE = re.compile(
-    r"\b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$"
-)
 _OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
-_REMAINS = re.compile(r"\b(?:continu|persist|remain|still|residual|but|however)")
+_INSIDE = re.compile(r"\b(?:not|no longer)\b(?!\s(?:only|optimal))")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
 
 
@@ -126,7 +44,7 @@ class Scope:
 
     def __init__(self, sentence: str):
         self.text = sentence
-        self.cues = [Cue(match.lastgroup or "", *match.span()) for match in _CUE.finditer(sentence)]
+        self.cues = [Cue(match.lastgroup or "", *match.span()) for match in cues.CUE.finditer(sentence)]
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
         """Return the part of the sentence around a mention in which its organ or its qualifiers are looked for.
@@ -151,17 +69,55 @@ class Scope:
                     break
         return left, right
 
-    def status(self, start: int, end: int) -> Status:
-        """Return what the sentence says about the mention at [start, end)."""
-        if self._negated(start, end) or self._gone(start, end):
+    def status(self, start: int, end: int) -> Status | None:
+        """Return what the sentence says about the mention at [start, end); None if it only recalls, foresees or asks.
+
+        What it says of another time or person (history, family, "if a pneumothorax develops") is not said of this scan.
+        """
+        head = max(self.text.rfind(" ", start, end) + 1, start)  # cues may stand inside a mention of several words
+        before, after = self.text[:head], self.text[end:]
+        if self._of_another_time(before, after, start):
+            return None
+        if self._denied(before, after) or self._negated(start, end) or self._gone(before, after):
             return Status.ABSENT
-        if _DOUBT_AFTER.search(self.text[end:]) or _DOUBT_BEFORE.search(self.text[:start]):
+        if cues.QUESTION.search(before) or cues.DOUBT_BEFORE.search(before):
+            return Status.UNCERTAIN
+        if cues.DOUBT_AFTER.search(after) and not cues.DONE_ABOUT.search(before):
             return Status.UNCERTAIN
         return Status.PRESENT
 
+    def _of_another_time(self, before: str, after: str, start: int) -> bool:
+        if cues.CONDITION.search(before) or cues.CONDITION_AFTER.search(after) or cues.CONCERN_AFTER.search(after):
+            return True
+        if cues.RELATIVE.search(self.text) or cues.HISTORY_AFTER.search(after):
+            return True
+        history = cues.HISTORY.search(before)
+        if history:
+            # "History of heart failure, bilateral effusions are seen": after the comma it speaks of this scan.
+            comma = "," in history["reach"]
+            verb = any(
+                cue.kind in ("affirm", "neg_after", "there") and cue.start >= history.start() for cue in self.cues
+            )
+            return not (comma and verb)
+        treated = cues.STATUS_POST.search(before)
+        if treated and " with " not in treated["reach"]:
+            stays = cues.STAYS.search(self.text, treated.start()) and "remov" not in treated["reach"]
+            return not stays or bool(cues.REASON.search(treated["reach"]))
+        return False
+
+    def _denied(self, before: str, after: str) -> bool:
+        if cues.FORM_NEGATIVE.search(after) or cues.UNLIKELY_AFTER.search(after):
+            return True
+        if cues.APPARENT.search(before) and re.search(r"\bis\b", after):
+            return True
+        return bool(cues.UNLIKELY_BEFORE.search(before))
+
     def _negated(self, start: int, end: int) -> bool:
-        if any(cue.kind in ("neg_before", "without") and start < cue.start and cue.end < end for cue in self.cues):
+        inside = {cue.kind for cue in self.cues if start <= cue.start and cue.end < end}
+        if inside & {"neg_before", "without", "neg_after"}:
             return True  # the mention holds a negation: "the pericardial sac is free of fluid"
+        if _INSIDE.search(self.text, start, end):
+            return "pseudo" not in inside
         before = [cue for cue in self.cues if cue.end <= start]
         after = [cue for cue in self.cues if cue.start >= end]
         for place, cue in enumerate(reversed(before)):
@@ -188,6 +144,8 @@ class Scope:
                 if not verb and (listed or not comma):
                     return True
             elif cue.kind == "neg_before":
+                if cues.NEW_CLAUSE.search(self.text, cue.end, start):
+                    break  # "The left lung is free of consolidation, the right lower lobe is consolidated"
                 if not verb:
                     # "No lymph node is seen, heart size is increased": the mention is a clause of its own.
                     return not (comma and _OWN_VERB.search(self.text, start, end))
@@ -196,12 +154,13 @@ class Scope:
                 break
         if after_verb is None or after_verb.kind != "neg_after":
             return False
+        if cues.CLAUSE_ENDS.search(self.text[start : after_verb.start]):
+            return False  # "The leads are in the expected position and pneumothorax is not seen"
         comma_between = any(cue.kind == "comma" for cue in after if cue.start < after_verb.start)
         return not (affirmed and comma_between)
 
-    def _gone(self, start: int, end: int) -> bool:
-        text = self.text
-        if "regress" not in text and "resol" not in text and "resor" not in text and "disappear" not in text:
+    def _gone(self, before: str, after: str) -> bool:
+        if not cues.GONE_WORD.search(self.text):
             return False
-        gone = _GONE_BEFORE.search(text[:start]) or _GONE_AFTER.search(text[end:])
-        return bool(gone) and not _REMAINS.search(text[end:])
+        gone = cues.GONE_BEFORE.search(before) or cues.GONE_AFTER.search(after)
+        return bool(gone) and not cues.REMAINS.search(re.split(r",\s(?:and\s)?no\b", after)[0])

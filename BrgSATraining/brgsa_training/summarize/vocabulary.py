@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import InputError, UsageError
+from brgsa_training.summarize.spelling import Spelling
 
 VERSION = 1
 DEFAULT_PATH = Path(__file__).parent / "data" / "vocabulary.json"
@@ -24,27 +25,27 @@ class Rule:
 
     `hints` are pieces of text of which one must be in the sentence, a cheap test before the patterns. `find` is the
     mention itself, `required` must be anywhere in the sentence, `forbidden` must not be in the clause of the mention.
+    `absent` says that the mention itself denies the abnormality ("heart size is normal").
     """
 
     hints: tuple[str, ...]
     find: re.Pattern[str]
     required: re.Pattern[str] | None
     forbidden: re.Pattern[str] | None
+    absent: bool = False
 
 
 @dataclass(frozen=True)
 class Abnormality:
     """One entry of the vocabulary.
 
-    `implies` names abnormalities that are present whenever this one is. `doubt_counts` says that label sets count the
-    abnormality as present when the report only suspects it.
+    `implies` names abnormalities that are present whenever this one is.
     """
 
     name: str
     synonyms: tuple[str, ...]
     rules: tuple[Rule, ...]
     implies: tuple[str, ...]
-    doubt_counts: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Vocabulary:
     abnormalities: tuple[Abnormality, ...]
     normaliser: NormaliserWords
     label_sets: dict[str, tuple[str, ...]]
+    spelling: Spelling
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,14 +78,6 @@ class Vocabulary:
     def implied_by(self, name: str) -> tuple[str, ...]:
         """Return the abnormalities that are present whenever `name` is."""
         return self._implied[name]
-
-    @cached_property
-    def _doubt_counts(self) -> frozenset[str]:
-        return frozenset(abnormality.name for abnormality in self.abnormalities if abnormality.doubt_counts)
-
-    def doubt_counts(self, name: str) -> bool:
-        """Return whether label sets count an abnormality as present when a report only suspects it."""
-        return name in self._doubt_counts
 
     def label_set(self, name: str) -> tuple[str, ...]:
         """Return the abnormality names of a label set; "all" is the whole vocabulary.
@@ -133,7 +127,6 @@ def _parse(content: dict[str, Any]) -> Vocabulary:
             synonyms=tuple(entry["synonyms"]),
             rules=tuple(_rule(rule, terms, entry["name"]) for rule in entry["rules"]),
             implies=tuple(entry.get("implies", ())),
-            doubt_counts=entry.get("doubt") == "present",
         )
         for entry in content["abnormalities"]
     )
@@ -149,7 +142,8 @@ def _parse(content: dict[str, Any]) -> Vocabulary:
         raise ValueError(f"{unknown[0]!r} is used in a label set or by `implies`, but is no abnormality")
     words = content["normaliser"]
     normaliser = NormaliserWords(frozenset(words["fillers"]), frozenset(words["qualifiers"]), dict(words["spelling"]))
-    return Vocabulary(content["name"], abnormalities, normaliser, label_sets)
+    spelling = Spelling(**content.get("spelling", {}))
+    return Vocabulary(content["name"], abnormalities, normaliser, label_sets, spelling)
 
 
 def _rule(rule: dict[str, Any], terms: dict[str, str], name: str) -> Rule:
@@ -168,4 +162,4 @@ def _rule(rule: dict[str, Any], terms: dict[str, str], name: str) -> Rule:
     find = pattern("find")
     if find is None:
         raise ValueError(f"a rule of {name!r} has no 'find'")
-    return Rule(tuple(rule["hints"]), find, pattern("required"), pattern("forbidden"))
+    return Rule(tuple(rule["hints"]), find, pattern("required"), pattern("forbidden"), rule.get("says") == "absent")

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from brgsa_training import cli
+from brgsa_training.summarize.rules import RulesBackend
 from brgsa_training.summarize.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -27,6 +28,11 @@ def llm() -> ModuleType:
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return load_vocabulary()
+
+
+@pytest.fixture(scope="session")
+def rules(vocabulary) -> RulesBackend:
+    return RulesBackend(vocabulary)
 
 
 @pytest.fixture

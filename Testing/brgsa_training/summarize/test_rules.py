@@ -5,7 +5,6 @@ import pytest
 from brgsa_training.summarize.agreement import agree, table_of
 from brgsa_training.summarize.findings import decide
 from brgsa_training.summarize.labels import VALUES
-from brgsa_training.summarize.rules import RulesBackend
 from brgsa_training.summarize.scope import Status
 
 # (sentence, abnormality, 1 if it is said to be present); written for these tests in the manner of translated reports.
@@ -47,7 +46,8 @@ CASES = [
     ("Pleural, pericardial effusion was not observed.", "Pericardial effusion", 0),
     ("Part of the stomach is herniated into the thorax.", "Hiatal hernia", 1),
     ("Bochdalek hernia is observed on the left.", "Hiatal hernia", 0),
-    ("A few lymph nodes with fatty hilum are seen in both axillae.", "Lymphadenopathy", 1),
+    ("A few lymph nodes with fatty hilum are seen in both axillae.", "Lymphadenopathy", 0),
+    ("A few lymph nodes with fatty hilum are seen in the mediastinum.", "Lymphadenopathy", 1),
     ("No lymph nodes larger than 1 cm were observed in the mediastinum.", "Lymphadenopathy", 0),
     ("Subcutaneous emphysema is observed in the right chest wall.", "Emphysema", 0),
     ("A bulla measuring 3 cm is observed in the right apex.", "Emphysema", 1),
@@ -97,7 +97,7 @@ CASES = [
     ("No fracture was detected in the ribs.", "Rib fracture", 0),
     ("Calcified plaques are seen in both pleurae.", "Pleural calcification", 1),
     ("There is a mass in the left hilum.", "Lung mass", 1),
-    ("Pneumonia cannot be excluded.", "Pneumonia", 1),
+    ("Pneumonia cannot be excluded.", "Pneumonia", 0),
     ("Both lungs are clear, without consolidation, nodule or effusion.", "Pleural effusion", 0),
     ("Both lungs are clear, without consolidation, nodule or effusion.", "Consolidation", 0),
     ("The lungs show neither consolidation nor ground glass.", "Lung opacity", 0),
@@ -300,11 +300,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def rules(vocabulary) -> RulesBackend:
-    return RulesBackend(vocabulary)
-
-
 @pytest.mark.parametrize(("sentence", "abnormality", "present"), CASES)
 def test_a_sentence_gives_the_label(rules, vocabulary, sentence, abnormality, present):
     status = decide(rules.findings(sentence), vocabulary).get(abnormality)
@@ -318,12 +313,12 @@ def test_a_suspected_finding_is_uncertain_with_its_evidence(rules):
     assert cyst.evidence == "A hypodense lesion is seen in the liver (hydatid cyst?)."
 
 
-def test_a_doubt_that_label_sets_count_is_uncertain_as_a_finding_and_present_as_a_label(rules, vocabulary):
+def test_a_doubt_is_uncertain_as_a_finding_and_as_a_label(rules, vocabulary):
     findings = rules.findings("Ground glass areas are seen (viral pneumonia?). Tuberculosis cannot be excluded.")
     said = {finding.abnormality: finding.status for finding in findings}
     assert (said["Pneumonia"], said["Tuberculosis"]) == (Status.UNCERTAIN, Status.UNCERTAIN)
     decided = decide(findings, vocabulary)
-    assert (decided["Pneumonia"], decided["Tuberculosis"]) == (Status.PRESENT, Status.PRESENT)
+    assert (decided["Pneumonia"], decided["Tuberculosis"]) == (Status.UNCERTAIN, Status.UNCERTAIN)
 
 
 def test_a_negation_inside_the_mention_counts(rules):
@@ -353,13 +348,11 @@ def _records(folder, name):
     return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
 
-def _agreement(rules, vocabulary, texts, truth, names):
+def _agreement(rules, vocabulary, texts, truth, names, uncertain="negative"):
     said = [decide(rules.findings(text), vocabulary) for text in texts]
     ids = [str(number) for number in range(len(texts))]
     table = table_of(ids, names, [[int(VALUES[row[name]]) if name in row else None for name in names] for row in said])
-    return {
-        result.name: result for result in agree(table, table_of(ids, names, truth), uncertain="negative", samples=1)
-    }
+    return {result.name: result for result in agree(table, table_of(ids, names, truth), uncertain=uncertain, samples=1)}
 
 
 def test_rules_agree_with_human_labels(rules, vocabulary, real_reports):
@@ -367,7 +360,7 @@ def test_rules_agree_with_human_labels(rules, vocabulary, real_reports):
     names = vocabulary.label_set("ct-rate-18")
     truth = [[record["labels18_manual"][name] for name in names] for record in records]
     result = _agreement(rules, vocabulary, [record["report_text"] for record in records], truth, names)
-    assert result["macro"].f1[0] >= 0.97
+    assert result["macro"].f1[0] >= 0.98
     assert min(result[name].f1[0] for name in names) >= 0.9
 
 
@@ -376,7 +369,8 @@ def test_rules_agree_with_checked_long_tail_labels(rules, vocabulary, real_repor
     names = vocabulary.label_set("ct-rate-lt-15")
     texts = [f"{record['findings']} {record['impression']}" for record in records]
     truth = [[record["labels_lt15"][name] for name in names] for record in records]
-    assert _agreement(rules, vocabulary, texts, truth, names)["micro"].f1[0] >= 0.9
+    # CT-RATE-LT counts a suspected pneumonia, tuberculosis or mass.
+    assert _agreement(rules, vocabulary, texts, truth, names, "positive")["micro"].f1[0] >= 0.9
 
 
 def test_every_evidence_is_a_piece_of_its_report(rules, real_reports):

@@ -1,0 +1,242 @@
+"""The words that decide what a sentence says about a thing that it names, for `scope`.
+
+They follow the idea of ConText (Harkema et al. 2009, Chapman et al. 2011): cues before or after a mention that deny it,
+put it in doubt or move it to another time or person, and words that end their reach. Cues for "was not observed" after
+the noun, and for comparisons with an earlier examination, come from the word order of Turkish reports in translation.
+All patterns are searched in the plain sentence (lower case, hyphens and slashes as blanks).
+"""
+
+import re
+
+SEEN = (
+    r"observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
+    r"present|available|evident|monitored|determined|demonstrated|revealed|recorded|reported|remarkable|"
+    r"noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|discriminated|"
+    r"recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|discerned|"
+    r"discernible|detectable|confirmed|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen"
+)
+# "not observed in the previous examination" or "not seen before" says that the thing is there now.
+_EARLIER = (
+    r"(?:(?:\w+\s){0,4}?(?:in|on|at|according to)\s(?:\w+\s){0,3}?(?:previous|prior|old|earlier|former|past|last)\b"
+    r"|(?:\w+\s){0,2}?(?:before|previously|earlier)\b)"
+)
+_ELSEWHERE = r"on\s(?:the\s)?(?:radiograph|x\sray|plain\sfilm|ultrasound)\b"
+_BE = r"(?:is|are|was|were|been|be|being)"
+# Verbs of a clause of its own; participles ("seen in", "described") are none.
+_FINITE = (
+    r"(?:is|are|was|were|has|have|had|shows?|contains?|carr(?:y|ies)|remains?|occup(?:y|ies)|lies|lie|measures?|"
+    r"represents?)"
+)
+
+# One pass over a sentence finds all cues; the first alternative that fits at a place names the cue.
+CUE = re.compile(
+    rf"""
+    (?P<pseudo>
+        \bno\s(?:\w+\s){{0,3}}?(?:differences?|changes?|progression|regression|contrast|doubt|longer\sthan|
+            follow\sup|more\sthan)\b
+      | \bno\s(?:\w+\s){{0,3}}?(?:increase|decrease|reduction|enlargement|growth)\s(?:\w+\s){{0,4}}?
+        in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent|calib\w+)\b
+      | \b(?:without|lack\sof|absence\sof)\s(?:\w+\s){{0,2}}?(?:contrast|changes?|differences?|progression|growth)\b
+      | \bnot\s(?:only|optimally|specific|clear(?!\sof)|exclude)\b
+      | \b(?:not|n't|never|cannot)\s(?:be\s)?(?:\w+\s){{0,3}}?(?:free\s(?:of|from)|without|devoid\sof|clear\sof|
+          absent)\b
+      | \b(?:none|neither)\s(?:\w+\s){{0,6}}?(?:is|are)\s(?:free\s(?:of|from)|without|devoid\sof|clear\sof)\b
+      | \bno\s(?:\w+\s){{1,4}}?without\b
+      | \b(?:not|n't|cannot|never|nor)\s(?:\w+\s){{0,3}}?(?:excluded?|ruled?\sout)\b
+      | \b(?:absence|lack)\sof\s(?:\w+\s){{1,6}}?(?:cannot|is\sincorrect)
+      | \b(?:has|have)\snot\s(?:\w+\s)?(?:changed|resolved|increased|decreased|regressed|cleared|progressed|
+          disappeared|grown)\b
+      | \bnot\s(?:\w+\s)?(?:differ\w*|enlarged\sany|grown|significantly\sdifferent|yet\sresolved)\b
+      | \bno\slonger\s(?!be\b|{SEEN}\b|exist|an?y?\b|evidence|enlarged|in\b|noted|can\b)
+      | \bno\sneed\b
+      | \b(?:whose|its|their)\s(?:\w+\s)?(?:borders?|boundar(?:y|ies)|contours?|margins?|sizes?|dimensions?|
+          relationship|relation|origin|characters?|cause|etiology|nature)
+          \s(?:\w+\s){{0,4}}?(?:not|cannot)\s(?:be\s)?(?:\w+ly\s)?(?:{SEEN})\b
+    )
+  | (?P<neg_after>
+        (?:\bnot|n't|\bcannot|\bno\slonger)\s(?:(?:be|been|can|\w+ly|yet|any|
+            clearly)\s)*(?:{SEEN})\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}|from\b))
+      | \bno\slonger\s(?:exists?|enlarged)\b
+      | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\snowhere\b
+      | \b{_BE}\s(?:\w+ly\s|all\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
+          missing)\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}))
+      | \b(?:can|could|may)\sbe\s(?:\w+ly\s)?(?:excluded|ruled\sout)\b
+      | \b{_BE}\snot\s(?:any\s?more|any\slonger)\b
+      | \b(?:disappear(?:ed|ance)|resorbed|vanished)\b
+      | \b(?:complete|total|full)(?:ly)?\s(?:regress\w*|resol\w*|resorb\w*|recover\w*|disappear\w*|clear(?:ed|ing|
+          ance))
+    )
+  | (?P<neg_before>
+        \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
+      | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack\sof|lacks|neither|nor|negative\sfor|never|
+          nothing\sto\ssuggest|
+          none\sof|rather\sthan|failed\sto\s(?:show|demonstrate|reveal)|instead\sof)\b
+      | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|characteristic|in\s(?:favou?r|keeping)|due|
+          to)\b
+      | \bnot\s(?:any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify)\b
+    )
+  | (?P<without> \bwithout\b )
+  | (?P<there> \bthere\s(?:is|are|was|were|has\sbeen|have\sbeen)\b(?!\s(?:no|not)\b) )
+  | (?P<affirm>
+        \b{_BE}\s(?:(?!no\b|not\b|nor\b)\w+\s){{0,2}}?(?:{SEEN})\b(?!\s{_EARLIER})
+      | \b(?:has|have)\s(?:newly\s|also\s|just\s)?(?:increased|appeared|developed|emerged|decreased|occurred)\b
+      | \b(?:draws?\sattention|attracts?\sattention|is\snoteworthy|are\snoteworthy|continues?|persists?)\b
+    )
+  | (?P<stop>
+        ;
+      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)
+      | \b(?:although|though|whereas|while|except|excepting|excluding|apart\sfrom|other\sthan|besides|in\saddition|
+          aside\sfrom|save\sfor|
+          despite|in\sspite\sof|exception\sof|merely|instead|the\sonly)\b
+      | ,\s(?:only|just)\b
+      | \b(?:nevertheless|still|yet)\b
+    )
+  | (?P<comma> , | : )
+    """,
+    re.VERBOSE,
+)
+
+# A verb of its own between a comma or "and" and the mention: the negation before belongs to another clause.
+NEW_CLAUSE = re.compile(
+    rf"(?:,|:|\band\b)\s(?!which|that|who|whose)(?:(?!which|that\s|who\s)[^,;:])*?\b{_FINITE}\b(?!\s(?:no|not)\b)[^,;:]*$"
+)
+# A verb of its own after the mention and before the next clause: a negation behind that belongs to the next one.
+CLAUSE_ENDS = re.compile(
+    rf"^(?:(?!\b(?:which|that|who|where)\b)[^;])*?\b{_FINITE}\b(?!\s(?:no|not)\b)[^,;]*?(?:,|\band\b)\s(?!(?:{_FINITE}|not)\b)"
+)
+
+# Before a mention: the sentence only asks, advises or recalls it, or speaks of another person.
+HISTORY = re.compile(
+    r"""(?:\b(?:history|anamnesis|hx|h\so)\b(?!\sof\spresent)
+      | ^\W*(?:clinical|medical|patient|relevant)\s(?:information|data|notes?|details?|history)\b
+      | ^\W*background\s?:
+      )(?P<reach>[^;]*)$""",
+    re.VERBOSE,
+)
+HISTORY_AFTER = re.compile(r"^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
+RELATIVE = re.compile(
+    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|\bfamily\shistory\b|\bin\sthe\sfamily\b"
+)
+STATUS_POST = re.compile(r"\b(?:status\spost|s\sp|post\sstatus)\b(?P<reach>[^;,:]*)$")
+STAYS = re.compile(
+    r"\b(?:implant|plac(?:ed|ement)|insert|replace|reconstruct|bypass|cabg|sternotomy|stent|pacemaker|icd|prosthe|fixation|instrumentation|port|shunt)"
+)
+REASON = re.compile(r"\b(?:for|because|due|after|with\sa\shistory)\b")
+CONDITION = re.compile(
+    r"(?:\b(?:if|unless|in\s(?:the\s)?(?:case|event)\sof|watch\sfor|in\scase)\b(?!\sany\b)|^\W*should\b|[,;]\sshould\b)[^;,.]*$"
+)
+CONDITION_AFTER = re.compile(r"^[^;,.]{0,20}\bshould\sit\s(?:develop|occur|appear)")
+CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|question|suspicion)\b")
+
+# Before a mention: it is not there after all.
+UNLIKELY_BEFORE = re.compile(
+    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|evidence)
+      | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely
+      | (?:do|does|did)\snot\s(?:\w+\s)?(?:suggest|favou?r|support|indicate|represent|resemble|look\slike)
+      | (?:rules\sout|excludes|excluded|ruled\sout|mimic\w*|simulat\w*|imitat\w*|mistaken\sfor|confused\swith)
+      )\b[^;:?,(]{0,60}$""",
+    re.VERBOSE,
+)
+UNLIKELY_AFTER = re.compile(
+    r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least)\s(?:likely|probable)
+        | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
+            considered))\b(?!\sto\sbe\s(?:absent|benign))
+      | ,?\s(?:is\s|was\s|has\sbeen\s)?(?:excluded|ruled\sout)\s*(?:$|[.;,]|(?:by|on)\b)
+      | [^;]{0,40}?\bis\s(?:low|against)\b\s*(?:$|[.;,])
+      | [^;,.]{0,40}?\b(?:turned\sout|proved)\sto\sbe\b
+      )""",
+    re.VERBOSE,
+)
+APPARENT = re.compile(r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$")
+
+# After a mention: "none", "negative" and the like, as in a form; a minus sign has become a blank.
+FORM_NEGATIVE = re.compile(
+    r"""^\s*(?:\(\s\)
+      | :\s*(?:[\w\s]{0,30}:\s*)?(?:none|negative|absent|no|nil|normal|unremarkable|clear)\b
+      | \s{2,}(?:none|negative|absent|no|nil)\b
+      | \s(?:none|negative|absent|nil)\s*(?:$|[.;,]) )""",
+    re.VERBOSE,
+)
+
+DOUBT_BEFORE = re.compile(
+    r"""(?:\b(?:may|might|could|(?<!as\sfar\sas\s)can)\s(?:\w+\s){0,2}?
+          (?:be|belong|represent|reflect|indicate|suggest|include|cause|have|correspond)\b
+          (?!\s(?:observed|seen|evaluated|visuali[sz]ed|distinguished|excluded)\b)
+      | \b(?:possible|possibly|possibility\sof|probable|probably|suspected|suspicious|suspicion|suspect|
+          questionable|presumed|presumably|
+          perhaps|equivocal|query|queried|likely|versus|vs|concern(?:ing)?\sfor|worrisome\sfor)\b
+      | \b(?:differential|separate)\sdiagnos\w+
+      | \b(?:in\sterms\sof|to\sexclude|exclude|to\srule\sout|exclusion\sof|rule\sout|r\so|whether|onset\sof|
+          question\s(?:of|is)|
+          (?:cannot|can\snot|not)\s(?:\w+\s)?(?:exclude|rule\sout))\b
+      | \b(?:evaluate|assess|investigat\w+|look|search|evaluation)\sfor\b
+      | \b(?:examination|evaluation|correlation|imaging|scan|mri?|ct|views?)\s(?:is|are|
+          was)\srecommended\s(?:\w+\s){0,4}?for\b
+      )[^;:?,(]{0,60}$""",
+    re.VERBOSE,
+)
+DOUBT_AFTER = re.compile(
+    r"""^(?:[^;,(.?]{0,60}?\?
+      | [^;,(.?]{0,50}?\b(?:cannot|can\snot|could\snot|can't|not|never)\s(?:\w+\s){0,2}?
+        (?:excluded|ruled\sout|differentiated|discriminated)\b
+      | [^;,(.?]{0,50}?\b(?:can|should|may|might|could|must)\s(?:\w+\s)?be\s(?:\w+\s)?
+        (?:considered|thought|present|included|suspected|missed)\b
+      | [^;,(.?]{0,50}?\b(?:should|must|needs?\sto|has\sto)\s(?:be\s)?(?:\w+\s)?(?:excluded|ruled\sout)\b
+      | [^;,(.?]{0,50}?\b(?:differential|separate)\sdiagnos
+      | [^;,(.?]{0,40}?\b(?:is|are)\s(?:\w+ly\s)?(?:possible|probable|suspected|questionable|likely|a\spossibility)\b
+      | [^;,(.?]{0,40}?\b(?:cannot|can\snot|could\snot|not)\s(?:\w+\s){0,2}?(?:evaluated|assessed|judged|assessable|
+          evaluable)\b
+      | [^;,(.?]{0,10}?\s(?:versus|vs)\b
+      | [^;,(.?]{0,30}?\bor\s(?:\w+\s){1,3}\?
+      )""",
+    re.VERBOSE,
+)
+QUESTION = re.compile(
+    r"""^\W*(?:indications?|reason\s(?:for|of)|(?:clinical\s)?questions?|requests?|referred|exam(?:ination)?\srequested|
+          query|rule\sout|r\so|exclude)
+      \b[^;]*$""",
+    re.VERBOSE,
+)
+# What is done about a finding says that it is there: "biopsy of the mass is recommended".
+DONE_ABOUT = re.compile(
+    r"""\b(?:thoracentesis|biops\w+|sampling|drainage|aspiration|puncture|follow\sup|control|surveillance|treatment|
+          resection|monitoring|management)
+      \b[^;.]*?\b(?:of|for)\s(?:(?!rule|exclu)\w+\s){0,7}$""",
+    re.VERBOSE,
+)
+
+# Gone, taken out or healed.
+_GONE = (
+    r"(?:resolved|cleared|disappeared|resorbed|vanished|gone|removed|resected|excised|explanted|extubated|withdrawn|"
+    r"taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|drained\scompletely|returned\sto\snormal|"
+    r"re\sexpanded)"
+)
+_PARTLY = (
+    r"(?:not|partial(?:ly)?|partly|incomplete(?:ly)?|only|some|slight(?:ly)?|mild(?:ly)?|minimal(?:ly)?|slow(?:ly)?|"
+    r"never|to\sbe|be)"
+)
+_PAST = r"(?:previous|prior|old|earlier|former|past|last|previously|\d{4})"
+GONE_AFTER = re.compile(
+    rf"""^[^;.]{{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
+      | ^,?\s(?:fully\s|completely\s|now\s)?(?:resolved|removed|cleared)\b
+      | ^[^;]*?\b{_PAST}\b.*?\b(?:has|have|had|be|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?regressed\b
+      | \b(?:previous|prior|old|earlier|former|past)\b.*?
+        \b(?:significantly|markedly|largely|nearly|almost|mostly|considerably|substantially|greatly)\s(?:\w+\s)?
+        (?:regressed|resolved|resorbed|disappeared|recovered)\b
+      | ^[^;,.]*\b(?:nearly|almost)\s(?:(?:completely|totally|entirely)\s)?
+        (?:regressed|resolved|resorbed|disappeared)\b
+      | ^[^;,.]{{0,60}}\b(?:has|have)\sregressed\b(?!\s(?:compared|according|part|slight|in\s(?:size|comparison)))""",
+    re.VERBOSE,
+)
+GONE_BEFORE = re.compile(
+    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|disappearance|evacuation|
+          (?:complete|total|full)\sregression)\sof\s(?:\w+\s){0,5}$
+      | \b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$
+      | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$""",
+    re.VERBOSE,
+)
+REMAINS = re.compile(r"\b(?:continu|persist|remain|still|residual|but|however|recommended|advised|planned|considered)")
+GONE_WORD = re.compile(
+    r"regress|resol|resor|disappear|remov|clear|vanish|gone|resect|excis|explant|withdraw|"
+    r"taken|evacu|repair|retriev|drain|pulled|normal|expand"
+)
