@@ -210,7 +210,9 @@ class Client:
             except (ValueError, RecursionError) as error:
                 reason = f"the server's answer is no chat completion ({first_line(error)})"
             except _AnswerTooLongError as error:
-                raise RefusedError(str(error)) from error
+                reason = str(error)
+                if not trial or attempt > 1:
+                    raise RefusedError(reason) from error
             except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
                 reason = self._scrub(f"no connection to {settings.base_url} ({first_line(_root(error))})")
             if attempt < settings.attempts:

@@ -289,6 +289,18 @@ def test_a_server_that_takes_a_format_and_does_not_keep_to_it_gets_a_looser_one(
     assert {named(request) for request in server.asked} == {found}
 
 
+@pytest.mark.parametrize("answer", ["1e400 tokens", "200,000 brackets", "chunk size -6", "an answer without end"])
+def test_one_bad_answer_to_a_trial_changes_nothing(llm, ask, answer):
+    reply = hostile(llm)[answer]
+
+    def behave(request):
+        return reply if request.number == 0 else llm.sensible(request)
+
+    with llm.Server(behave) as server:
+        assert ask(server)[0].ok == 12
+    assert {named(request) for request in server.asked} == {"json_schema"}
+
+
 def test_a_server_that_refuses_every_trial_gets_no_report(llm, ask):
     refused = llm.problem(400, "unsupported parameter: max_tokens")
     message = "refuses a small test request in every format: the server answered 400: unsupported parameter"
