@@ -80,8 +80,8 @@ def find_cases(inputs: Iterable[str | os.PathLike]) -> list[Case]:
 
     An input is an image file, a DICOM folder or file, a folder tree of any of these, or a CSV with a `path` column
     (relative to the CSV's folder) and optional `case` and `series` columns. A single-slice DICOM file stands for its
-    series. Hidden files are passed over, and so are the masks of a set of phantoms. Voxels are not read, and paths in a CSV are not looked at, so that one wrong
-    row fails as one case.
+    series. Hidden files are passed over, and so are the masks of a set of phantoms. Voxels are not read, and paths in a
+    CSV are not looked at, so that one wrong row fails as one case.
 
     Names come from file and folder names; where two cases would share one, the parent folders' names are put before it.
 
