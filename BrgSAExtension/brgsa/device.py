@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from brgsa.errors import OutOfMemoryError, SetupError, UsageError
+from brgsa.errors import OutOfMemoryError, SetupError, UsageError, is_out_of_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,12 +103,10 @@ def out_of_memory(device: str) -> Iterator[None]:
     """Turn the several ways in which memory runs out into one error that says what helps."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+            raise
         raise _memory_error(device) from error
-    except RuntimeError as error:
-        if any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory")):
-            raise _memory_error(device) from error
-        raise
 
 
 def _memory_error(device: str) -> OutOfMemoryError:

@@ -14,7 +14,9 @@ The message of every error is one line: what is wrong, where, and what to do abo
 | 130  | (KeyboardInterrupt) | cancelled                                            |
 """
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -69,8 +71,33 @@ class CasesFailedError(BrgSAError):
 
 
 CANCELLED_EXIT_CODE = 130
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
 REFUSED = "refused"  # a scan that the input checks keep from being scored
 FORCED = "forced"  # the flag of a scan that was scored all the same
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of the ways in which Python, numpy, torch, ITK or the system say that memory ran out."""
+    if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+@contextlib.contextmanager
+def resumable(count: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Say of a long work that is cancelled how much of it is done, and that nothing of that is lost.
+
+    Args:
+        count: how many are done, of how many.
+
+    Raises:
+        KeyboardInterrupt: with that sentence, which the command line prints.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done, total = count()
+        raise KeyboardInterrupt(f"{done} of {total} done; the same command goes on") from stop
 
 
 def first_line(error: BaseException) -> str:

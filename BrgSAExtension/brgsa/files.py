@@ -49,6 +49,25 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: str | os.PathLike) -> None:
+    """Try to write a file in a folder, made for the try if need be, before hours of work go into it.
+
+    Raises:
+        BrgSAError: the folder cannot be written or the disk is full.
+    """
+    folder = Path(folder)
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+        for path in missing:
+            path.rmdir()
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
 @contextlib.contextmanager
 def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary folder beside `folder`, renamed to `folder` when the block ends well and removed when not.

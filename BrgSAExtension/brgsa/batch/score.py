@@ -36,6 +36,8 @@ from brgsa.errors import (
     RefusedScanError,
     UsageError,
     first_line,
+    is_out_of_memory,
+    resumable,
 )
 from brgsa.files import atomic_path, write_csv, write_error, write_json
 from brgsa.scores import flags_of
@@ -302,13 +304,18 @@ def _each_case(
     cases: Sequence[Case], known: Collection[str], work: Callable[[Case, Progress], None], failures: list[Failure]
 ) -> None:
     """Do `work` for every case that is not known, with a progress bar; a case that fails is added to `failures`."""
-    with tqdm(total=len(cases), initial=len(known), unit="scan", disable=None, dynamic_ncols=True) as bar:
+    done = len(known)
+    with (
+        resumable(lambda: (done, len(cases))),
+        tqdm(total=len(cases), initial=done, unit="scan", disable=None, dynamic_ncols=True) as bar,
+    ):
         for case in cases:
             if case.name in known:
                 continue
             progress = _CaseProgress(bar)
             try:
                 work(case, progress)
+                done += 1
             except BrgSAError as error:
                 if isinstance(error, UsageError) or type(error) is BrgSAError:
                     raise  # the disk is full or an option is wrong: every other case would fail in the same way
@@ -316,13 +323,14 @@ def _each_case(
                 failures.append(_failure(case, code, str(error)))
             except ImportError:
                 raise  # every other case would fail in the same way
-            except MemoryError:
-                reason = f"{case.path}: does not fit into memory; use a machine with more."
-                failures.append(_failure(case, OutOfMemoryError.exit_code, reason))
             except Exception as error:
-                log.debug("%s failed", case.name, exc_info=True)
-                reason = f"{case.path}: unexpected {type(error).__name__}: {first_line(error)}"
-                failures.append(_failure(case, BrgSAError.exit_code, reason))
+                if is_out_of_memory(error):
+                    reason = f"{case.path}: does not fit into memory; use a machine with more."
+                    failures.append(_failure(case, OutOfMemoryError.exit_code, reason))
+                else:
+                    log.debug("%s failed", case.name, exc_info=True)
+                    reason = f"{case.path}: unexpected {type(error).__name__}: {first_line(error)}"
+                    failures.append(_failure(case, BrgSAError.exit_code, reason))
             progress.finish()
 
 

@@ -6,15 +6,18 @@ offers one such function per command, named in the table. Codes are those of `br
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, SetupError, first_line
+from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, SetupError, first_line, is_out_of_memory
 
 
 class Command(NamedTuple):
@@ -36,24 +39,46 @@ def run(program: str, description: str, commands: Mapping[str, Command], argumen
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format=f"{program}: %(message)s")
     try:
         namespace = _parser(program, description, commands, _chosen(commands, arguments)).parse_args(arguments)
-        code = namespace.run(namespace) or 0
+        with _ended_like_ctrl_c():
+            code = namespace.run(namespace) or 0
         sys.stdout.flush()
         return code
     except BrgSAError as error:
         return _fail(program, str(error), error.exit_code, debug)
     except ImportError as error:
         return _fail(program, _unloadable(error), SetupError.exit_code, debug)
-    except KeyboardInterrupt:
-        return _fail(program, "cancelled", CANCELLED_EXIT_CODE, debug)
-    except MemoryError:
-        return _fail(program, "out of memory. Use a larger machine.", OutOfMemoryError.exit_code, debug)
+    except KeyboardInterrupt as stop:
+        return _fail(program, ": ".join(["cancelled", *map(str, stop.args)]), CANCELLED_EXIT_CODE, debug)
     except BrokenPipeError:
         # The reader of our output (`| head`) went away: nothing is left to say, and Python must not try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail(program, "out of memory. Use a larger machine.", OutOfMemoryError.exit_code, debug)
         reason = f"unexpected {type(error).__name__}: {first_line(error)} (run with --debug for the traceback)"
         return _fail(program, reason, 1, debug)
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, with which a cluster or a shutdown ends a command, be heard as Ctrl-C is; not in forked children."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _chosen(commands: Mapping[str, Command], arguments: Sequence[str]) -> str | None:

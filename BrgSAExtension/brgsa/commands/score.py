@@ -86,9 +86,16 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
 
 
 def scorer_of(arguments: argparse.Namespace):
-    """Load the weights that the options name."""
+    """Load the weights that the options name, once it is sure that the results can be written.
+
+    Raises:
+        BrgSAError: `--out` cannot be written.
+    """
+    from brgsa.files import require_writable
     from brgsa.scoring import Scorer
 
+    if arguments.out:
+        require_writable(arguments.out)
     print(f"loading weights {arguments.weights} ...", file=sys.stderr)
     scorer = Scorer.from_pretrained(
         arguments.weights, device=arguments.device, precision=arguments.precision, fidelity=arguments.fidelity

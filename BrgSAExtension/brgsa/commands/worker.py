@@ -14,6 +14,9 @@ def add_parser(subparsers) -> None:
 
 def run(arguments) -> int:
     """Serve until the input ends."""
+    import signal
+
     from brgsa.worker.server import main
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is lost, and whoever ends a worker does not want to wait
     return main()

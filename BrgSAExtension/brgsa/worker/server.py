@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from brgsa import __version__
-from brgsa.errors import REFUSED, BrgSAError, OutOfMemoryError, RefusedScanError, first_line
+from brgsa.errors import REFUSED, BrgSAError, OutOfMemoryError, RefusedScanError, first_line, is_out_of_memory
 from brgsa.worker import index as worker_index
 from brgsa.worker import weights as worker_weights
 from brgsa.worker.job import CancelledError, Channel, Job, RefusedError
@@ -121,10 +121,8 @@ class Worker(ScanRequests):
             self._fail(job.id, CANCELLED, "cancelled")
         except RefusedError as error:
             self._fail(job.id, error.code, str(error))
-        except (OutOfMemoryError, MemoryError) as error:
-            self.forget_scorer()
-            message = str(error) or "the machine ran out of memory. Close other programs."
-            self._fail(job.id, ERROR_CODES[5], message, suggestions=MEMORY_SUGGESTIONS)
+        except OutOfMemoryError as error:
+            self._fail_for_memory(job, str(error))
         except ImportError as error:
             package = (error.name or "").partition(".")[0] or first_line(error)
             self._fail(job.id, ERROR_CODES[4], _import_message(package, error), package=package)
@@ -133,8 +131,15 @@ class Worker(ScanRequests):
         except BrgSAError as error:
             self._fail(job.id, ERROR_CODES[error.exit_code], str(error))
         except Exception as error:
+            if is_out_of_memory(error):
+                self._fail_for_memory(job, "the machine ran out of memory. Close other programs.")
+                return
             traceback.print_exc()
             self._fail(job.id, UNEXPECTED, f"unexpected {type(error).__name__}: {first_line(error)}. See the log.")
+
+    def _fail_for_memory(self, job: Job, message: str) -> None:
+        self.forget_scorer()
+        self._fail(job.id, ERROR_CODES[5], message, suggestions=MEMORY_SUGGESTIONS)
 
     def _fail(self, number: int | None, code: str, message: str, **more: Any) -> None:
         self._channel.send("error", id=number, code=code, message=message, **more)

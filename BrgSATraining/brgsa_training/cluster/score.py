@@ -10,6 +10,7 @@ from tqdm import tqdm
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.score import BatchResult, Shard, score_cases
 from brgsa.ct.cases import Case
+from brgsa.files import require_writable
 from brgsa.scoring import Scorer
 from brgsa_training.cluster.session import connect
 
@@ -42,6 +43,7 @@ def score_on_ray(
         SetupError: Ray is not installed or cannot be reached; or see `Scorer.from_pretrained`.
         UsageError, BrgSAError: see `score_cases`.
     """
+    require_writable(out)
     ray = connect()
     out, cases = Path(out).absolute(), list(cases)
     scorer = Scorer.from_pretrained(weights, **(scorer_options or {}))  # before the workers: an error has one line here

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line
+from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line, is_out_of_memory, resumable
 from brgsa.files import write_csv
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa.processes import process_pool
@@ -64,9 +64,9 @@ def preprocess_scan(scan: Scan, folder: Path, plan: PreprocessingPlan, fidelity:
         hu, _ = to_grid(volume, plan, fidelity)
     except BrgSAError as error:
         return Failure(scan.case, str(scan.path), error.exit_code, str(error))
-    except MemoryError:
-        return Failure(scan.case, str(scan.path), OutOfMemoryError.exit_code, "out of memory. Use fewer workers.")
     except Exception as error:  # a reader's own error: one strange file must not stop the night
+        if is_out_of_memory(error):
+            return Failure(scan.case, str(scan.path), OutOfMemoryError.exit_code, "out of memory. Use fewer workers.")
         reason = f"{type(error).__name__}: {first_line(error)}"
         return Failure(scan.case, str(scan.path), InputError.exit_code, reason)
     count, sha256 = write_volume(folder, scan.case, hu)
@@ -103,7 +103,10 @@ def preprocess(
         failures, done = [], 0
         jobs = ((scan, folder, plan, fidelity) for scan in todo)
         try:
-            with growing_manifest(folder, known) as manifest:
+            with (
+                resumable(lambda: (len(known) + done, len(scans))),
+                growing_manifest(folder, known) as manifest,
+            ):
                 results = spread(jobs) if spread else _results(jobs, workers)
                 for result in tqdm(results, desc="preprocess", unit="scan", total=len(todo), disable=None):
                     if isinstance(result, Failure):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from brgsa.calibration import FILE_NAME, Calibration
 from brgsa.errors import InputError, UsageError
-from brgsa.files import file_sha256, write_csv, write_json
+from brgsa.files import file_sha256, require_writable, write_csv, write_json
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import (
@@ -64,6 +64,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, write the folder of results."""
     benchmark = Benchmark.load(arguments.benchmark).without(arguments.leave_out or ())
     out = Path(arguments.out or f"evaluation-{benchmark.name}")
+    require_writable(out)
     cohort, info, files = load_cohort(arguments, benchmark, out)
     if arguments.calibration:
         calibration = _calibration(arguments.calibration)
@@ -133,6 +134,7 @@ def run_calibrate(arguments: argparse.Namespace) -> None:
         raise UsageError("calibrate needs --weights: the folder whose calibration.json is written")
     benchmark = Benchmark.load(arguments.benchmark).without(arguments.leave_out or ())
     folder, checksum = weights_folder(arguments.weights)
+    require_writable(folder)
     cohort, info, files = load_cohort(arguments, benchmark, Path(arguments.out or f"calibration-{benchmark.name}"))
     refuse_other_weights(info, checksum, files[-1])
     entries, warnings = fit_calibration(cohort, info.prompts, arguments.method, info.style, info.kind)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from brgsa.files import atomic_path
+from brgsa.files import atomic_path, require_writable
 from brgsa_training.evaluate.modality_gap import (
     AFTER,
     BEFORE,
@@ -34,6 +34,7 @@ NOTE = (
 
 def run_modality_gap(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, write pictures and the folder of results."""
+    require_writable(arguments.out)
     images = read_embeddings(arguments.images)
     texts = text_embeddings(arguments)
     pairs, notes = pair(images, texts, patients_of(images.cases, None, arguments.patients))

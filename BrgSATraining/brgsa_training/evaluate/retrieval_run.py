@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from brgsa.errors import InputError, UsageError
+from brgsa.files import require_writable
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.pairs import Embeddings, Pairs, embed_reports, pair, read_embeddings, read_reports, unit
 from brgsa_training.evaluate.reference import reference_table
@@ -43,6 +44,7 @@ _CT_CLIP = "CT-CLIP: label overlap, query kept, volumes without labels dropped, 
 
 def run_retrieve(arguments: argparse.Namespace) -> None:
     """Measure, print the table, write the folder of results."""
+    require_writable(arguments.out)
     if not (arguments.reports or arguments.texts or arguments.labels):
         raise UsageError("give --reports or --texts for reports and scans, or --labels for scans alone")
     benchmark = Benchmark.load(arguments.benchmark)

@@ -23,7 +23,7 @@ from isal import igzip
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from brgsa.errors import OutOfMemoryError, UsageError
+from brgsa.errors import OutOfMemoryError, UsageError, resumable
 from brgsa.files import atomic_open, write_csv, write_json
 from brgsa.processes import process_pool
 from brgsa.text import clean_sentences
@@ -152,7 +152,10 @@ def _write_cases(plan: Plan, out: Path, workers: int) -> dict[int, str]:
     """Write all volumes (and masks) and return the sha256 of each volume by seed."""
     seeds = plan.seeds()
     checksums: dict[int, str] = {}
-    with tqdm(total=len(seeds), desc="phantoms", unit="case", smoothing=0.05) as bar:
+    with (
+        resumable(lambda: (len(checksums), len(seeds))),
+        tqdm(total=len(seeds), desc="phantoms", unit="case", smoothing=0.05) as bar,
+    ):
         if workers == 1:
             with threadpool_limits(1):
                 for seed in seeds:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from brgsa.errors import BrgSAError, CasesFailedError, UsageError
+from brgsa.errors import BrgSAError, CasesFailedError, UsageError, resumable
+from brgsa.files import require_writable
 from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.normaliser import Normaliser
@@ -213,9 +214,15 @@ class _Job:
         price = price_of(settings.base_url, self.arguments.price, needed=cap is not None)
         backend = OpenAIBackend(settings, prompt, ledger, budget, price)
         total = sum(1 for _ in self._open_reports(ledger, prompt, settings))
-        with tqdm(total=total, unit="report", desc="asking", disable=total == 0 or None) as bar:
+        asked = 0
+        with (
+            resumable(lambda: (asked, total)),
+            tqdm(total=total, unit="report", desc="asking", disable=total == 0 or None) as bar,
+        ):
 
             def done(spent: float) -> None:
+                nonlocal asked
+                asked += 1
                 bar.update()
                 if spent:
                     bar.set_postfix_str(f"${spent:.2f}", refresh=False)
@@ -281,6 +288,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--concurrency, --timeout and --max-tokens must be positive.")
     if arguments.max_cost is not None and arguments.max_cost <= 0:
         raise UsageError("--max-cost must be more than 0 dollars.")
+    if arguments.out and not arguments.dry_run:
+        require_writable(arguments.out)
 
 
 def _summary(report: Report, findings: tuple[Finding, ...], problem: str = "") -> Summary:

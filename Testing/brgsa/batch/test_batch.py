@@ -1,6 +1,7 @@
 """Many scans: nothing is lost, nothing is done twice, one bad file does not stop the night."""
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -356,6 +357,23 @@ def test_a_scan_that_does_not_fit_into_memory_has_code_5(scorer, torso_paths, tm
     assert result.failures[0].code == 5 and "unexpected" not in result.failures[0].reason
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 8 GB"),
+        RuntimeError("Exception thrown in SimpleITK: Failed to allocate memory for image."),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_whatever_says_that_memory_ran_out_has_code_5(scorer, torso_paths, tmp_path, monkeypatch, error):
+    def fails(path, **options):
+        raise error
+
+    monkeypatch.setattr(scorer, "embed", fails)
+    result = score_cases(scorer, find_cases(torso_paths[:1]), TWO, tmp_path / "out")
+    assert result.failures[0].code == 5 and "does not fit into memory" in result.failures[0].reason
+
+
 def test_a_missing_package_ends_the_run(scorer, torso_paths, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "isal", None)
     with pytest.raises(ModuleNotFoundError):
@@ -401,8 +419,9 @@ def test_a_bug_in_one_case_does_not_stop_the_rest(scorer, torso_paths, tmp_path,
     assert result.done == 2 and "unexpected ZeroDivisionError" in result.failures[0].reason
 
 
-def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tmp_path):
-    """A real process, a real Ctrl-C."""
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tmp_path, stop):
+    """A real process, a real signal: of the keyboard, of a cluster."""
     folder, out = torso_paths[0].parent, tmp_path / "out"
     for n in range(3, 40):
         (folder / f"case{n}.nii.gz").write_bytes(torso_paths[n % 3].read_bytes())
@@ -411,11 +430,12 @@ def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tm
     deadline = time.monotonic() + 300
     while len(list(out.glob("cases/*/scores.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130, errors
-    assert "Traceback" not in errors and "cancelled" in errors
     done = len(rows(out / "scores.csv")) // 18
+    assert "Traceback" not in errors
+    assert errors.rstrip().endswith(f"brgsa: error: cancelled: {done} of 40 done; the same command goes on")
     assert 2 <= done < 40 and json.loads((out / "run.json").read_text())["scored"] == done
     assert not list(out.rglob(".*"))
     finished = subprocess.run(command, capture_output=True, text=True, env=os.environ)

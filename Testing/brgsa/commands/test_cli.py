@@ -330,3 +330,27 @@ def test_no_command_writes_outside_its_output_and_the_cache(torso_path, tmp_path
     assert brgsa("score", scans, "--out", tmp_path / "out", **environment).returncode == 0
     assert [path.name for path in scans.iterdir()] == ["a.nii.gz"]
     assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')"])
+def test_memory_that_runs_out_anywhere_in_a_command_is_exit_5(in_process, monkeypatch, error):
+    def fails(arguments):
+        raise eval(error)
+
+    monkeypatch.setattr("brgsa.commands.doctor.run", fails)
+    assert_one_line_error(in_process("doctor"), 5, "out of memory")
+
+
+@pytest.mark.parametrize("command", ["score", "embed", "index"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_weights_are_loaded(
+    in_process, torso_path, tmp_path, command
+):
+    (tmp_path / "file").write_text("in the way")
+    done = in_process(command, torso_path, "--out", tmp_path / "file" / "out", "--weights", "no-such-weights")
+    assert_one_line_error(done, 1, "cannot write", tmp_path / "file")
+    assert "loading weights" not in done.stderr
+
+
+def test_the_trial_of_a_folder_leaves_nothing(in_process, torso_path, tmp_path):
+    done = in_process("score", torso_path, "--out", tmp_path / "a" / "b", "--weights", "no-such-weights")
+    assert done.returncode == 4 and not list(tmp_path.iterdir())

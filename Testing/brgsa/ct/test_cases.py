@@ -1,6 +1,7 @@
 """Turning files, folders and tables into a list of cases."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -183,3 +184,18 @@ def test_any_text_becomes_a_safe_name(text):
 def test_letters_of_all_scripts_stay_in_names():
     assert safe_name("Röntgen 胸部 (1)") == "Röntgen_胸部_1"
     assert safe_name("con.nii") == "con.nii_"
+
+
+def test_the_masks_of_a_set_of_phantoms_are_no_scans(tmp_path):
+    from brgsa_training.phantom.generate import Plan, generate
+    from brgsa_training.phantom.grid import parse_grid
+
+    out = tmp_path / "sets" / "one"
+    generate(Plan(2, 0, parse_grid("coarse").shape, {"train": 1.0}, True), out, 1)
+    volumes = sorted((out / "volumes").iterdir())
+    assert list((out / "masks").rglob("*.nii.gz")) and len(volumes) == 2
+    for folder in (out, tmp_path / "sets"):
+        assert [case.path for case in find_cases([folder])] == volumes
+    (tmp_path / "mine" / "masks").mkdir(parents=True)
+    shutil.copy(volumes[0], tmp_path / "mine" / "masks")
+    assert len(find_cases([tmp_path / "mine"])) == 1  # a folder of somebody else's
