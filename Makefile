@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= demo-output
 EXTRAS := training,dicom-sr,test,slicer-test
 
-.PHONY: install demo score test test-slow coverage lint bench
+.PHONY: install demo score test test-slow test-faults coverage lint bench
 
 install: .venv/installed
 
@@ -36,6 +36,9 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
+
+test-faults: install
+	$(BIN)/python -m pytest -q -rs -m faults Testing/faults
 
 # how much of the code the tests reach
 coverage: install

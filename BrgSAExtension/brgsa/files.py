@@ -13,38 +13,43 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from brgsa.errors import BrgSAError
+
+# Names of files and folders that are being written. A process that is killed leaves them behind.
+PART = re.compile(r"\.brgsa-[a-z0-9_]{8}\.part(\..*)?")
+_looked_into: set[Path] = set()  # folders where this process has removed what others left behind
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to `path` when the block ends well and removed when it does not.
 
-    The temporary name keeps the suffixes of `path`, because image writers choose a format by them.
+    The temporary name keeps the suffixes of `path`, because image writers choose a format by them. The first file that
+    a process writes into a folder also removes there what killed processes left half written.
 
     Raises:
         BrgSAError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f".part{''.join(path.suffixes[-2:])}", dir=path.parent)
-        os.close(handle)
+        temporary, lock = _new_part(path.parent, "".join(path.suffixes[-2:]))
     except OSError as error:
         raise write_error(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         # mkstemp makes files that only the owner can read; give the new file the mode an ordinary open() would.
         temporary.chmod(0o666 & ~_umask())
+        if os.name == "nt":
+            lock.close()  # Windows renames no open file
         temporary.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
+        lock.close()
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -79,8 +84,7 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BrgSAError(f"{folder} exists and is not empty. Choose another folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary, lock = _new_part(folder.parent, "", tempfile.mkdtemp)
     except OSError as error:
         raise write_error(folder, error) from error
     try:
@@ -92,7 +96,67 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise write_error(folder, error) from error
     finally:
+        lock.close()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder has no entries but locks and what killed processes left half written."""
+    return all(entry.name == ".lock" or PART.fullmatch(entry.name) for entry in folder.iterdir())
+
+
+def _new_part(
+    folder: Path, suffix: str, make: Callable[..., Any] = tempfile.mkstemp
+) -> tuple[Path, contextlib.ExitStack]:
+    """Make a file or folder under a temporary name; it counts as being written until the lock is closed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_left_parts(folder)
+    while True:
+        made = make(prefix=".brgsa-", suffix=f".part{suffix}", dir=folder)
+        path = Path(made if isinstance(made, str) else made[1])
+        lock = contextlib.ExitStack()
+        if not isinstance(made, str):
+            lock.callback(os.close, made[0])
+        if _lock(path, lock, wait=True) and not path.exists():
+            lock.close()  # another process took it for left behind, just before it was locked
+            continue
+        return path, lock
+
+
+def _remove_left_parts(folder: Path) -> None:
+    folder = folder.absolute()
+    if folder in _looked_into:
+        return
+    _looked_into.add(folder)
+    for entry in os.scandir(folder):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as lock:
+            if PART.fullmatch(entry.name) and not entry.is_symlink():
+                if os.name != "nt" and not _lock(Path(entry.path), lock, wait=False):
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink()  # Windows refuses where another process has it open
+
+
+def _lock(path: Path, lock: contextlib.ExitStack, wait: bool) -> bool:
+    """Lock a file or folder until `lock` is closed or this process ends; False where another process has it, or where
+    the file system knows no locks."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows, where the open file is enough
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        lock.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -4,12 +4,16 @@ import csv
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from process_table import wait
 
+from brgsa import files
 from brgsa.errors import BrgSAError
 from brgsa.files import CSVWriter, atomic_open, csv_dicts, csv_reader, write_csv, write_json
 
@@ -85,3 +89,39 @@ def test_tables_are_written_and_read_in_one_place():
         for path in (ROOT / folder).rglob("*.py"):
             used = re.findall(r"\bcsv\.(?:writer|reader|DictWriter|DictReader)\(", path.read_text(encoding="utf-8"))
             assert not used or path == ROOT / "BrgSAExtension" / "brgsa" / "files.py", path
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from brgsa.files import atomic_folder, atomic_path
+make, target, started = {"file": atomic_path, "folder": atomic_folder}[sys.argv[1]], *map(Path, sys.argv[2:])
+with make(target) as temporary:
+    (temporary if sys.argv[1] == "file" else temporary / "inside").write_text("half")
+    started.touch()
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes left files only")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_half_written_is_removed_and_what_is_being_written_is_not(tmp_path, kind):
+    out = tmp_path / "out"
+    foreign = [out / name for name in (".mine.part", ".abcdefgh.part.json", ".brgsa-notes", ".brgsa-mine.part")]
+    out.mkdir()
+    for path in foreign:
+        path.write_text("mine")
+    (out / ".brgsa-abcdefgh.part").symlink_to(tmp_path)
+    command = [sys.executable, "-c", WRITER, kind, out / "target", tmp_path / "started"]
+    writer = subprocess.Popen(command)
+    wait((tmp_path / "started").exists)
+    (half,) = set(out.iterdir()) - {*foreign, out / ".brgsa-abcdefgh.part"}
+    files._looked_into.clear()
+    write_json(out / "a.json", 1)
+    assert half.exists()
+    writer.kill()
+    writer.wait()
+    files._looked_into.clear()
+    write_json(out / "a.json", 1)
+    assert not half.exists() and not (out / "target").exists()
+    assert all(path.read_text() == "mine" for path in foreign) and (out / ".brgsa-abcdefgh.part").is_symlink()

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from brgsa.errors import InputError, SetupError, UsageError
-from brgsa.files import CSVWriter, atomic_open, csv_reader, write_csv, write_error, write_json
+from brgsa.files import CSVWriter, atomic_open, csv_reader, holds_nothing, write_csv, write_error, write_json
 from brgsa.preprocess import FIDELITIES, PreprocessingPlan
 
 CACHE_VERSION = 1
@@ -164,7 +164,7 @@ def claim(folder: Path, plan: PreprocessingPlan, fidelity: str) -> None:
         UsageError: another plan or fidelity, or a folder that holds something else.
     """
     if not (folder / DESCRIPTION).exists():
-        if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+        if folder.is_dir() and not holds_nothing(folder):
             raise UsageError(f"{folder} holds other files and no cache. Choose another --out.")
         write_json(folder / DESCRIPTION, {"version": CACHE_VERSION, "fidelity": fidelity, "plan": plan.to_dict()})
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import InputError, UsageError
-from brgsa.files import write_error, write_json
+from brgsa.files import holds_nothing, write_error, write_json
 
 
 def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> None:
@@ -33,7 +33,7 @@ def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> Non
                     "Choose another folder, or the same options to go on."
                 )
             return
-        if out.is_dir() and any(entry.name != ".lock" for entry in out.iterdir()):
+        if out.is_dir() and not holds_nothing(out):
             raise UsageError(f"{out} is not empty and holds no {content}. Choose an empty or a new folder.")
     except ValueError as error:
         raise InputError(f"{path} is damaged. Choose another folder, or delete this one and start again.") from error

@@ -1,0 +1,106 @@
+"""What the commands under attack work on, and the table of what was done to them."""
+
+import json
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from killing import Child
+from process_table import new_mark
+
+# The children are copies of this process: what they import is paid for once here. Nothing here computes with torch.
+import brgsa_training.phantom.demonstration
+import brgsa_training.pretrain.image_trainer
+import brgsa_training.summarize.openai_backend  # noqa: F401
+from brgsa_training.cli import main as training
+
+ATTACKS = Counter()
+
+RECIPE = """
+data: {validation_split: valid, crop: null, fewest_sentences: 1, sentences: 2}
+model:
+  embedding_size: 16
+  patch_size: [4, 4, 4]
+  position_grid: [2, 2, 2]
+  vision_width: 24
+  vision_depth: 1
+  vision_heads: 2
+  vision_mlp_size: 48
+  text: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32,
+         max_position_embeddings: 32}
+  text_layers: 2
+  text_length: 24
+  bank_size: 20
+optimizer: {lr: 0.01, betas: [0.9, 0.999], clip: 5}
+training: {batch_size: 4, steps: 24, validate_every: 4, save_every: 3, text_dropout: true, tensorboard: false,
+           device: cpu, precision: fp32, patience: null}
+"""
+DEMONSTRATION = """
+base: phantom
+phantoms: {train: 16, validation: 12, test: 12, long_steps: 3}
+model: {patch_size: [16, 16, 16], position_grid: [4, 3, 4], vision_width: 24, vision_depth: 1, vision_heads: 2,
+        vision_mlp_size: 48, embedding_size: 16, bank_size: 20}
+start: {data_dependent: 16, principal: 0}
+training: {batch_size: 8, steps: 4, validate_every: 2, save_every: 1}
+"""
+WORDS = ("nodule", "pleural effusion", "emphysema", "cardiomegaly", "fracture of a rib")
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory, parity):
+    """Scans, a cache of them, captions, reports and recipes, made by the commands themselves."""
+    from brgsa.preprocess import PreprocessingPlan
+
+    folder = tmp_path_factory.mktemp("material") / "work"
+    folder.mkdir()
+
+    def run(main, *arguments):
+        assert Child(main, arguments, folder, new_mark()).wait() == 0, (folder.parent / "log.txt").read_text()
+
+    options = ("--split", "train=0.8,valid=0.2", "--workers", "1", "--out", "phantoms")
+    run(training, "phantom", "generate", "--count", "30", *options)
+    (folder / "scans").mkdir()
+    for path in sorted((folder / "phantoms" / "volumes").iterdir())[:5]:
+        (folder / "scans" / path.name).write_bytes(path.read_bytes())
+    PreprocessingPlan(spacing=(48.0, 48.0, 48.0), shape=(8, 8, 8)).save(folder / "plan.json")
+    options = ("--plan", "plan.json", "--workers", "1", "--out", "cache")
+    run(training, "preprocess", "folder", "phantoms/volumes", *options)
+    (folder / "list.txt").write_text("Lung nodule\nEmphysema\n")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "demonstration.yaml").write_text(DEMONSTRATION)
+    (folder / "vocab.txt").write_bytes((parity / "tiny_vocab.txt").read_bytes())
+    rng = np.random.default_rng(0)
+    reports = (
+        {
+            "id": f"train_{number}_a",
+            "text": f"Report {number} of the chest. There is {WORDS[rng.integers(5)]}. The heart size is normal.",
+            "images": [f"train_{number}_a_1.nii.gz"],
+        }
+        for number in range(120)
+    )
+    (folder / "reports.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
+    return folder
+
+
+@pytest.fixture
+def attacks():
+    """Counts an attack in the table at the end; what is not as it should be after it fails its test."""
+
+    def count(name: str) -> None:
+        ATTACKS[name] += 1
+
+    return count
+
+
+def pytest_configure(config):
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_terminal_summary(terminalreporter):
+    if ATTACKS:
+        terminalreporter.section("attacks")
+        for name, count in sorted(ATTACKS.items()):
+            terminalreporter.write_line(f"{name:75} {count:5}")
+        failed = len(terminalreporter.stats.get("failed", ()))
+        terminalreporter.write_line(f"{'all':75} {sum(ATTACKS.values()):5}   tests that lost something: {failed}")

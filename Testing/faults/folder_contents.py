@@ -1,0 +1,67 @@
+"""What a folder holds, without what differs between two runs that did the same: times, and the zip of a checkpoint."""
+
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TIMES = {"seconds", "finished"}
+# End of a file's name -> what is in its lines that tell of times.
+TIMED_LINES = {"README.md": b" s for the ", "SHA256SUMS": b"  README.md", ".html": b'class="provenance"'}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of every file below a folder, hidden ones included, by its relative path; locks are left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "run.json" and not path.name.endswith((".lock", "-wal", "-shm")):
+            found[path.relative_to(folder).as_posix()] = hashlib.sha256(_content(path)).hexdigest()
+    return found
+
+
+def ledger(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ledger without their times."""
+    with sqlite3.connect(path) as database:
+        database.row_factory = sqlite3.Row
+        rows = [dict(row) for row in database.execute("SELECT * FROM answers ORDER BY report")]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix in (".pt", ".pth"):
+        import torch
+
+        return _plain(torch.load(path, map_location="cpu", weights_only=True))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            return _plain({name: stored[name] for name in stored.files})
+    if path.suffix == ".sqlite":
+        return _plain(ledger(path))
+    if path.suffix == ".json":
+        return _plain(_without_times(json.loads(path.read_bytes())))
+    if path.name in ("manifest.csv", "failures.csv"):  # lines in the order in which processes were ready
+        return b"\n".join(sorted(path.read_bytes().splitlines()))
+    timed = next((word for name, word in TIMED_LINES.items() if path.name.endswith(name)), None)
+    return b"\n".join(line for line in path.read_bytes().splitlines() if timed is None or timed not in line)
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_times(part) for name, part in value.items() if name not in TIMES}
+    return [_without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> bytes:
+    """Nested values as bytes, tensors and arrays by their numbers."""
+    if isinstance(value, dict):
+        return b"{" + b",".join(repr(key).encode() + b":" + _plain(part) for key, part in value.items()) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(map(_plain, value)) + b"]"
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}".encode() + value.tobytes()
+    return repr(value).encode()
