@@ -1,9 +1,10 @@
 """How well two label tables agree, abnormality by abnormality, with bootstrap intervals."""
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,6 +118,46 @@ def _four(counts: np.ndarray) -> np.ndarray:
     return np.stack([precision, recall, f1, kappa], axis=-1)
 
 
+def compare(
+    tables: Mapping[str, LabelTable], reference: tuple[str, LabelTable], *options: Any
+) -> dict[tuple[str, str], list[Agreement]]:
+    """Compare each of several named tables with a reference, and with each other, on the reports that all have.
+
+    `options` are those of `agree`, from `names` on; the reference is the second of each pair of names.
+    """
+    reference_name, truth = reference
+    shared = set(truth.ids).intersection(*(table.ids for table in tables.values()))
+    kept = [number for number, report in enumerate(truth.ids) if report in shared]
+    truth = LabelTable(tuple(truth.ids[number] for number in kept), truth.names, truth.values[kept])
+    results = {(name, reference_name): agree(table, truth, *options) for name, table in tables.items()}
+    for (one, first), (two, second) in itertools.combinations(tables.items(), 2):
+        rows = [second.ids.index(report) for report in truth.ids]
+        results[one, two] = agree(first, LabelTable(truth.ids, second.names, second.values[rows]), *options)
+    return results
+
+
+def sheet_text(results: Mapping[tuple[str, str], Sequence[Agreement]]) -> str:
+    """Return several comparisons side by side, F1 and kappa of each."""
+    from brgsa.tables import text_table
+
+    pairs = [{result.name: result for result in compared} for compared in results.values()]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    names.sort(key=("macro", "micro").__contains__)  # last, as in each of them
+    rows = []
+    for name in names:
+        cells = [f"{pair[name].f1[0]:.3f} / {pair[name].kappa[0]:.3f}" if name in pair else "" for pair in pairs]
+        first = next(pair[name] for pair in pairs if name in pair)
+        rows.append([name, first.positives, *cells])
+    letters = {
+        table: chr(ord("A") + n) for n, table in enumerate(dict.fromkeys(itertools.chain.from_iterable(results)))
+    }
+    heads = [f"{letters[one]} : {letters[two]}" for one, two in results]
+    table = text_table(["abnormality", "positive", *heads], rows, right=range(1, 2 + len(heads)))
+    reports = next(iter(results.values()))[0].reports
+    legend = "\n".join(f"{letter}: {name}" for name, letter in letters.items())
+    return f"{table}\n{reports} reports; F1 / kappa of the first table of each pair against the second\n{legend}"
+
+
 def agreement_text(results: Sequence[Agreement]) -> str:
     """Return the measures as a table for people, with intervals for F1 and kappa."""
     width = max(len(result.name) for result in results)
@@ -130,15 +171,15 @@ def agreement_text(results: Sequence[Agreement]) -> str:
     return "\n".join(lines)
 
 
-def write_agreement(path: str | Path, results: Sequence[Agreement]) -> None:
-    """Write the measures as CSV; what is not defined is an empty cell."""
-    columns = ["abnormality", "reports", "positives"]
+def write_agreement(path: str | Path, results: Mapping[tuple[str, str], Sequence[Agreement]]) -> None:
+    """Write the measures of pairs of tables (table, reference) as CSV; what is not defined is an empty cell."""
+    columns = ["table", "reference", "abnormality", "reports", "positives"]
     columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")] + ["f1_all_present"]
     rows = []
-    for result in results:
+    for pair, result in ((pair, result) for pair, compared in results.items() for result in compared):
         values = [*(value for measure in MEASURES for value in getattr(result, measure)), result.f1_all_present]
         cells = ["" if np.isnan(value) else json.dumps(round(value, 6)) for value in values]
-        rows.append([result.name, result.reports, result.positives, *cells])
+        rows.append([*pair, result.name, result.reports, result.positives, *cells])
     write_csv(path, columns, rows)
 
 

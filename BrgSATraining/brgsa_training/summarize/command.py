@@ -74,6 +74,12 @@ def add_review_parser(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="review.html, or review.csv")
     parser.add_argument("--sample", type=int, default=50, metavar="N", help="number of reports (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="OTHER",
+        help="results of another backend: what the two disagree on comes first, in reports and in their rows",
+    )
     parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     _label_option(parser)
     parser.set_defaults(run=_review)
@@ -119,11 +125,14 @@ def add_agreement_parser(subparsers: Any) -> None:
     """Add `agreement`."""
     parser = subparsers.add_parser(
         "agreement",
-        help="compare two label tables, abnormality by abnormality",
+        help="compare label tables, abnormality by abnormality",
         description="Compare a label table with a reference: precision, recall, F1 and kappa per abnormality, with 95 "
-        "% bootstrap intervals over reports. Tables are joined on their identifiers and column names.",
+        "% bootstrap intervals over reports. Several tables (rules, a language model) are compared with the reference "
+        "(a reader) and with each other on one sheet. Tables are joined on their identifiers and column names.",
     )
-    parser.add_argument("table", type=Path, metavar="TABLE", help="CSV: identifier, then 1, 0, -1 or nothing")
+    parser.add_argument(
+        "tables", type=Path, nargs="+", metavar="TABLE", help="CSV: identifier, then 1, 0, -1 or nothing"
+    )
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="CSV of the same layout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the measures as CSV")
     parser.add_argument("--labels", metavar="SET", help="only the abnormalities of a label set, such as ct-rate-18")
@@ -210,15 +219,25 @@ def _summarize(arguments: argparse.Namespace) -> int:
 def _review(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.findings import read_summaries
     from brgsa_training.summarize.outputs import FINDINGS
-    from brgsa_training.summarize.review import sample, write_review_csv, write_review_html
+    from brgsa_training.summarize.review import disputed, most_disputed, sample, write_review_csv, write_review_html
 
     vocabulary, names = _labels(arguments)
     writers = {".html": write_review_html, ".csv": write_review_csv}
     if arguments.out.suffix.lower() not in writers:
         raise UsageError(f"--out {arguments.out} must end in .html or .csv.")
-    chosen = sample(read_summaries(arguments.results / FINDINGS), arguments.sample, arguments.seed)
-    writers[arguments.out.suffix.lower()](arguments.out, chosen, names, vocabulary)
+    results = arguments.results / FINDINGS
+    differences: dict[str, list[str]] = {}
+    if arguments.against:
+        other = read_summaries(arguments.against / FINDINGS)
+        differences = disputed(read_summaries(results), other, names, vocabulary)
+        chosen = most_disputed(read_summaries(results), differences, arguments.sample)
+    else:
+        chosen = sample(read_summaries(results), arguments.sample, arguments.seed)
+    writers[arguments.out.suffix.lower()](arguments.out, chosen, names, vocabulary, differences)
     print(f"{len(chosen)} reports for review in {arguments.out}")
+    if arguments.against:
+        cells = sum(map(len, differences.values()))
+        print(f"the two results differ in {cells} places of {len(differences)} reports")
 
 
 def _apply_corrections(arguments: argparse.Namespace) -> None:
@@ -242,7 +261,7 @@ def _apply_corrections(arguments: argparse.Namespace) -> None:
     cells = [[said.get((report, name), (None, None)) for name in reviewed] for report in reports]
     tables = [table_of(reports, reviewed, [[cell[side] for cell in row] for row in cells]) for side in (0, 1)]
     results = agree(*tables)
-    write_agreement(arguments.out / "agreement.csv", results)
+    write_agreement(arguments.out / "agreement.csv", {("machine", "reader"): results})
     changed = sum(row.reader != row.machine for row in rows)
     print(agreement_text([result for result in results if result.positives]))
     print(f"{changed} of {len(rows)} lines corrected; {counts['reports']} reports in {arguments.out}")
@@ -269,17 +288,19 @@ def _ledger(arguments: argparse.Namespace) -> None:
 
 
 def _agreement(arguments: argparse.Namespace) -> None:
-    from brgsa_training.summarize.agreement import agree, agreement_text, write_agreement
+    from brgsa_training.summarize.agreement import agreement_text, compare, sheet_text, write_agreement
     from brgsa_training.summarize.labels import read_labels
     from brgsa_training.summarize.vocabulary import load_vocabulary
 
     names = load_vocabulary().label_set(arguments.labels) if arguments.labels else None
-    table = read_labels(arguments.table, arguments.id_column)
+    tables = {str(path): read_labels(path, arguments.id_column) for path in arguments.tables}
     reference = read_labels(arguments.reference, arguments.id_column)
-    results = agree(table, reference, names, arguments.uncertain, arguments.samples, arguments.seed)
+    options = (names, arguments.uncertain, arguments.samples, arguments.seed)
+    results = compare(tables, (str(arguments.reference), reference), *options)
     if arguments.out:
         write_agreement(arguments.out, results)
-    print(agreement_text(results))
-    only = len(set(table.ids) ^ set(reference.ids))
+    print(sheet_text(results) if len(tables) > 1 else agreement_text(*results.values()))
+    everywhere = [set(table.ids) for table in (*tables.values(), reference)]
+    only = len(set.union(*everywhere) - set.intersection(*everywhere))
     if only:
-        print(f"{only} reports are in one of the tables only")
+        print(f"{only} reports are not in all tables and left out")

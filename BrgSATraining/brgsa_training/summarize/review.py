@@ -6,10 +6,13 @@ table.
 """
 
 import csv
+import heapq
 import html
+import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from brgsa.errors import InputError
@@ -21,6 +24,7 @@ from brgsa_training.summarize.vocabulary import Vocabulary
 
 COLUMNS = ("report", "abnormality", "machine", "reader", "evidence", "location")
 NOT_MENTIONED = "not mentioned"
+NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 CHOICES = (*(status.value for status in Status), NOT_MENTIONED)
 
 
@@ -56,8 +60,32 @@ def sample(summaries: Iterable[Summary], size: int, seed: int = 0) -> list[Summa
     return [summary for _, summary in sorted(kept, key=lambda pair: pair[0])]
 
 
-def review_rows(summary: Summary, names: Sequence[str], vocabulary: Vocabulary) -> list[Row]:
-    """Return one line per abnormality of `names`, what the machine says first."""
+def disputed(
+    summaries: Iterable[Summary], others: Iterable[Summary], names: Sequence[str], vocabulary: Vocabulary
+) -> dict[str, list[str]]:
+    """Return, for each report that both results have, the abnormalities of which they do not say the same."""
+    said = {other.id: other.statuses(vocabulary) for other in others if not other.problem}
+    differences = {}
+    for summary in summaries:
+        if summary.problem or summary.id not in said:
+            continue
+        statuses, other = summary.statuses(vocabulary), said[summary.id]
+        differ = [name for name in names if statuses.get(name) != other.get(name)]
+        if differ:
+            differences[summary.id] = differ
+    return differences
+
+
+def most_disputed(summaries: Iterable[Summary], differences: Mapping[str, Sequence[str]], size: int) -> list[Summary]:
+    """Return the `size` reports with the most differences, those first, and as many others as there is room for."""
+    readable = (summary for summary in summaries if not summary.problem and summary.text)
+    return heapq.nlargest(size, readable, key=lambda summary: len(differences.get(summary.id, ())))
+
+
+def review_rows(
+    summary: Summary, names: Sequence[str], vocabulary: Vocabulary, first: Collection[str] = ()
+) -> list[Row]:
+    """Return one line per abnormality of `names`: those of `first`, then what the machine says."""
     statuses = summary.statuses(vocabulary)
     rows = []
     for name in names:
@@ -67,22 +95,38 @@ def review_rows(summary: Summary, names: Sequence[str], vocabulary: Vocabulary) 
         found = [finding for finding in named if finding.status == status] or named
         evidence, location = (found[0].evidence, found[0].location) if found else ("", "")
         rows.append(Row(summary.id, name, status.value if status else NOT_MENTIONED, "", evidence, location))
-    return sorted(rows, key=lambda row: CHOICES.index(row.machine))
+    return sorted(rows, key=lambda row: (row.abnormality not in first, CHOICES.index(row.machine)))
 
 
-def write_review_csv(path: Path, summaries: Sequence[Summary], names: Sequence[str], vocabulary: Vocabulary) -> None:
-    """Write the review table of a sample."""
-    write_csv(path, COLUMNS, (row for summary in summaries for row in review_rows(summary, names, vocabulary)))
+def write_review_csv(
+    path: Path,
+    summaries: Sequence[Summary],
+    names: Sequence[str],
+    vocabulary: Vocabulary,
+    first: Mapping[str, Sequence[str]] = NOTHING,
+) -> None:
+    """Write the review table of a sample; `first` names abnormalities whose rows come first, by report."""
+    rows = (review_rows(summary, names, vocabulary, first.get(summary.id, ())) for summary in summaries)
+    write_csv(path, COLUMNS, itertools.chain.from_iterable(rows))
 
 
-def write_review_html(path: Path, summaries: Sequence[Summary], names: Sequence[str], vocabulary: Vocabulary) -> None:
-    """Write the review page of a sample; it needs no network and saves the reader's table as CSV."""
+def write_review_html(
+    path: Path,
+    summaries: Sequence[Summary],
+    names: Sequence[str],
+    vocabulary: Vocabulary,
+    first: Mapping[str, Sequence[str]] = NOTHING,
+) -> None:
+    """Write the review page of a sample; it needs no network and saves the reader's table as CSV.
+
+    `first` names abnormalities whose rows come first, by report.
+    """
     template = (Path(__file__).parent / "data" / "review.html").read_text(encoding="utf-8")
     before, after = template.split("<!-- reports -->")
     with atomic_open(path) as file:
         file.write(before)
         for summary in summaries:
-            file.write(_section(summary, review_rows(summary, names, vocabulary)))
+            file.write(_section(summary, review_rows(summary, names, vocabulary, first.get(summary.id, ()))))
         file.write(after)
 
 

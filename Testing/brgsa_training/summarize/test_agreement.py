@@ -3,7 +3,14 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
 from brgsa.errors import InputError
-from brgsa_training.summarize.agreement import agree, agreement_text, table_of, write_agreement
+from brgsa_training.summarize.agreement import (
+    agree,
+    agreement_text,
+    compare,
+    sheet_text,
+    table_of,
+    write_agreement,
+)
 from brgsa_training.summarize.labels import NOT_MENTIONED, read_labels
 
 NAMES = ("A", "B", "C")
@@ -73,9 +80,25 @@ def test_what_is_not_defined_is_empty_and_out_of_the_macro_average(tmp_path):
     results = agree(said, said, samples=10)
     assert np.isnan(results[1].f1[0])
     assert results[2].f1[0] == 1
-    write_agreement(tmp_path / "a.csv", results)
-    assert (tmp_path / "a.csv").read_text().splitlines()[2].startswith("B,2,0,,,")
+    write_agreement(tmp_path / "a.csv", {("said", "truth"): results})
+    assert (tmp_path / "a.csv").read_text().splitlines()[2].startswith("said,truth,B,2,0,,,")
     assert "2 reports" in agreement_text(results)
+
+
+def test_several_tables_are_compared_with_the_reference_and_each_other_on_what_all_have(tables):
+    said, truth = tables
+    half = table_of(truth.ids[:100], NAMES, truth.values[:100].tolist())
+    results = compare({"rules": said, "model": half}, ("reader", truth), None, "negative", 10)
+    assert list(results) == [("rules", "reader"), ("model", "reader"), ("rules", "model")]
+    alone = agree(said, half, None, "negative", 10)
+    assert results["rules", "reader"] == results["rules", "model"] == alone
+    assert alone[0].reports == 100
+    assert all(result.f1[0] == 1 for result in results["model", "reader"])
+    sheet = sheet_text(results).splitlines()
+    assert sheet[0].split() == ["abnormality", "positive", "A", ":", "B", "C", ":", "B", "A", ":", "C"]
+    macro = next(line for line in sheet if line.startswith("macro"))
+    assert f"{alone[-2].f1[0]:.3f} / {alone[-2].kappa[0]:.3f}" in macro and "1.000 / 1.000" in macro
+    assert sheet[-3:] == ["A: rules", "B: reader", "C: model"]
 
 
 def test_tables_with_nothing_in_common_are_refused():

@@ -308,6 +308,29 @@ def test_the_correction_loop_from_review_to_agreement(run, write_reports, tmp_pa
     assert "Cardiomegaly" in output
 
 
+def test_rules_model_and_reader_are_compared_on_one_sheet(run, write_reports, tmp_path, llm):
+    reports = write_reports(*TEXTS)
+    assert run("summarize", reports, "--out", tmp_path / "rules")[0] == 0
+    with llm.Server() as server:  # it knows only nodules
+        command = ("--backend", "openai", "--model", "m", "--base-url", server.base_url, "--out", tmp_path / "model")
+        assert run("summarize", reports, *command)[0] == 0
+    code, output, _ = run(
+        *("summarize", "review", tmp_path / "rules", "--against", tmp_path / "model", "--labels", "ct-rate-18"),
+        *("--out", tmp_path / "review.csv", "--sample", "1"),
+    )
+    assert code == 0 and "of 2 reports" in output
+    with (tmp_path / "review.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["report"], first["abnormality"]) == ("train_2_a", "Cardiomegaly")
+    tables = [tmp_path / name / "labels.csv" for name in ("rules", "model")]
+    code, output, _ = run("agreement", *tables, tables[0], "--labels", "ct-rate-18", "--out", tmp_path / "sheet.csv")
+    assert code == 0
+    assert "A : B" in output and f"B: {tables[1]}" in output
+    with (tmp_path / "sheet.csv").open(newline="") as file:
+        rows = {(row["table"], row["abnormality"]): row for row in csv.DictReader(file)}
+    assert rows[str(tables[1]), "Cardiomegaly"]["f1"] == "0.0"
+
+
 def test_other_captions_are_made_from_finished_results(run, write_reports, tmp_path):
     out = tmp_path / "out"
     run("summarize", write_reports(*TEXTS), "--out", out)

@@ -8,6 +8,8 @@ from brgsa.errors import InputError
 from brgsa_training.summarize.findings import Finding, Summary, read_summaries, summary_line
 from brgsa_training.summarize.review import (
     corrected,
+    disputed,
+    most_disputed,
     read_review,
     review_rows,
     sample,
@@ -39,6 +41,24 @@ def test_a_sample_is_drawn_with_equal_chance_and_kept_in_order():
     assert min(counts.values()) > 100
     assert max(counts.values()) < 200
     assert sample(summaries, 5, 1) == sample(summaries, 5, 1)
+
+
+def test_what_two_results_disagree_on_comes_first_in_reports_and_rows(vocabulary):
+    summaries = [_summary(number) for number in range(1, 5)]
+    other = [
+        summaries[0],
+        summaries[1]._replace(findings=summaries[1].findings[:1]),  # no consolidation, so no pneumonia either
+        summaries[2]._replace(
+            findings=(summaries[2].findings[0]._replace(status=Status.ABSENT), *summaries[2].findings[1:])
+        ),
+        summaries[3]._replace(problem="no answer"),
+    ]
+    differences = disputed(summaries, other, NAMES, vocabulary)
+    assert differences == {"case_2": ["Consolidation", "Pneumonia"], "case_3": ["Lung nodule"]}
+    chosen = most_disputed(summaries, differences, 3)
+    assert [summary.id for summary in chosen] == ["case_2", "case_3", "case_1"]
+    rows = review_rows(chosen[1], NAMES, vocabulary, differences["case_3"])
+    assert [row.abnormality for row in rows] == ["Lung nodule", "Consolidation", "Pneumonia", "Cardiomegaly"]
 
 
 def test_the_page_escapes_the_report_and_marks_the_evidence(tmp_path, vocabulary):
