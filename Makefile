@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= demo-output
 EXTRAS := training,dicom-sr,test,slicer-test
 
-.PHONY: install demo score test test-slow test-faults coverage lint bench
+.PHONY: install demo score test test-slow test-processors test-faults coverage lint bench
 
 install: .venv/installed
 
@@ -32,10 +32,15 @@ score: install
 	$(BIN)/brgsa score "$(INPUT)" --out "$(OUT)"
 
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -rs
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -rs -m slow
+
+# make test as an old processor and one of AVX2 without bf16 would run it: the numbers have to be the same
+test-processors: install
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 $(BIN)/python -m pytest -q -rs
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python -m pytest -q -rs
 
 test-faults: install
 	$(BIN)/python -m pytest -q -rs -m faults Testing/faults

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST_WAIT
 
 from brgsa.abnormalities import AbnormalityList
 
@@ -20,7 +21,7 @@ def run(*command, folder):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"BRGSA_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

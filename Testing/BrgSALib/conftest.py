@@ -17,13 +17,15 @@ import module_host  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def private_settings(tmp_path_factory, monkeypatch):
-    """Keep Slicer's settings of every test in a folder of its own, and packages as installed."""
+    """Keep Slicer's settings and temporary files of every test in folders of its own, and packages as installed."""
     import qt
+    import slicer
     import slicer_base
 
     folder = str(tmp_path_factory.mktemp("settings"))
     for kind in (qt.QSettings.NativeFormat, qt.QSettings.IniFormat):
         qt.QSettings.setPath(kind, qt.QSettings.UserScope, folder)
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path_factory.mktemp("temporary")))
     packaging = slicer_base.Packaging
     packaging.missing.clear()
     packaging.asked.clear()

@@ -47,7 +47,7 @@ def test_a_page_is_asked_of_the_worker(faulty, phantom, host, answers, tmp_path)
 
 
 def test_a_report_can_be_cancelled(faulty, phantom, host, answers, tmp_path):
-    faulty("writes reports slowly")
+    faulty("never writes a report")
     host.score()
     answers.path = tmp_path / "report.html"
     host.ui.exportHtmlButton.click()

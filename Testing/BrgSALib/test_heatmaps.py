@@ -177,7 +177,7 @@ def test_entering_the_module_again_does_not_touch_the_views(shown):
 
 def test_making_a_map_can_be_cancelled(faulty, phantom, host, map_file, monkeypatch):
     monkeypatch.setenv("BRGSA_TEST_HEATMAP", map_file)
-    faulty("makes maps slowly")
+    faulty("never makes a map")
     host.score()
     host.ui.resultTable.cellDoubleClicked.emit(0, 0)
     host.pump(lambda: "ollowing the attention" in host.status and "%" in host.status)

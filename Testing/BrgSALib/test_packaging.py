@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST_WAIT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = REPOSITORY / "BrgSAExtension"
@@ -77,7 +78,7 @@ def installed(tmp_path_factory):
     options = [f"-D{name}={value}" for name, value in values.items()]
     configure = ["cmake", "-S", REPOSITORY, "-B", folder / "build", *options]
     for command in (configure, ["cmake", "--install", folder / "build"]):
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=LONGEST_WAIT)
         assert done.returncode == 0, done.stderr + done.stdout
     return folder / "installed" / "qt-scripted-modules"
 
@@ -124,7 +125,9 @@ def test_an_installed_extension_checks_a_report_with_no_package_at_all(installed
         "--json",
     ]
     text = "A lung nodule is seen."
-    done = subprocess.run(command, cwd=installed, input=text, env={}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=installed, input=text, env={}, capture_output=True, text=True, timeout=LONGEST_WAIT
+    )
     (row,) = json.loads(done.stdout)["abnormalities"]
     assert row["verdict"] == "report only" and row["evidence"] == [text], done.stderr
 
@@ -140,10 +143,10 @@ def test_an_installed_extension_scores_from_the_command_line(installed, real_ct,
         "OMP_NUM_THREADS": "1",
     }
     where = [sys.executable, "-S", "-c", "import brgsa; print(brgsa.__file__)"]
-    shown = subprocess.run(where, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(where, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert shown.stdout.startswith(str(installed))
     command = [sys.executable, "-S", "-m", "brgsa", "score", str(real_ct / "cip_ct64.nrrd"), "--out", "out"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0].startswith("case,path,abnormality,score") and len(rows) == 19
@@ -231,6 +234,6 @@ def test_only_the_pure_part_of_the_scoring_library_enters_slicers_process():
         "print(sorted(loaded), sorted(heavy))\n"
     )
     command = [sys.executable, "-c", code, str(REPOSITORY / "Testing" / "standins" / "panel")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT)
     allowed = ["abnormalities", "abnormality_files", "errors", "files", "text", "worker", "worker.protocol"]
     assert done.stdout.strip() == f"{['brgsa', *(f'brgsa.{name}' for name in allowed)]} []", done.stderr

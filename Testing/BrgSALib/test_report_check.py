@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import module_host
@@ -59,11 +58,11 @@ def with_thresholds(host):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Let the reading of reports take a minute."""
+    """Let the reading of reports take an hour."""
 
     def sleeping(arguments, interpreter, environment):
         usual = launch.report_check_launch(arguments, interpreter, environment)
-        return launch.Launch((sys.executable, "-c", "import time; time.sleep(60)"), usual.environment, usual.folder)
+        return launch.Launch((sys.executable, "-c", "import time; time.sleep(3600)"), usual.environment, usual.folder)
 
     monkeypatch.setattr(report_check_section, "report_check_launch", sleeping)
 
@@ -171,7 +170,7 @@ def test_a_real_scan_has_the_verdicts_of_the_command_line(empty_scene, real_ct, 
     check(host, (tmp_path / "report.txt").read_text("utf-8"))
     assert dict(zip(column(host, NAME), column(host, VERDICT), strict=True)) == wanted
     host.ui.reportTable.cellDoubleClicked.emit(0, 0)
-    host.pump(lambda: host.parameters.heatmap is not None, 120)
+    host.pump(lambda: host.parameters.heatmap is not None)
     assert column(host, NAME)[0] in host.parameters.heatmap.GetName()
     host.close()
 
@@ -232,10 +231,9 @@ def test_cancel_ends_the_reading_and_leaves_the_panel_ready(stub, phantom, host,
     host.ui.reportCheckButton.click()
     assert host.ui.reportCheckButton.text == "Cancel" and "eading the report" in label(host)
     process = process_of(host)
-    started = time.monotonic()
     host.ui.reportCheckButton.click()
     host.pump(lambda: is_idle(host))
-    assert time.monotonic() - started < 5 and label(host) == "Cancelled."
+    assert label(host) == "Cancelled."
     assert process.poll() is not None and not temporary() and host.ui.reportCheckButton.enabled
 
 

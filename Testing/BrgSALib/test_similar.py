@@ -44,7 +44,7 @@ def said(host):
 
 
 def wait(host, part):
-    host.pump(lambda: part in said(host), 120)
+    host.pump(lambda: part in said(host))
 
 
 def test_the_buttons_say_what_is_missing(phantom, host, tmp_path):
@@ -158,7 +158,7 @@ def test_what_goes_wrong_is_one_sentence_under_the_table(phantom, host, index, t
     def search(folder):
         host.ui.indexLineEdit.text = str(folder)
         host.ui.similarWordsButton.click()
-        host.pump(lambda: host.ui.similarWordsButton.text != "Cancel", 120)
+        host.pump(lambda: host.ui.similarWordsButton.text != "Cancel")
         return said(host)
 
     assert "is no index" in search(tmp_path / "nothing")

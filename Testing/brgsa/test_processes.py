@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from process_table import marked, new_mark, wait
+from process_table import marked, new_mark
+from waiting import wait
 
 from brgsa import processes
 from brgsa.processes import kill_workers, process_pool
@@ -60,7 +61,7 @@ def test_no_worker_outlives_a_parent_that_is_killed(tmp_path, work, how):
     assert len(marked(mark)) > 1
     parent.send_signal(how)
     parent.wait()
-    wait(lambda: not marked(mark), 120)
+    wait(lambda: not marked(mark))
 
 
 def heeds_ctrl_c(_):

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from process_table import marked, new_mark, wait
+from process_table import marked, new_mark
+from waiting import wait
 
 from brgsa_training.cli import main
 

@@ -1,9 +1,8 @@
 """Which processes there are, found by a variable in their environment, which children inherit (Linux)."""
 
 import contextlib
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "BRGSA_TEST_MARK"
@@ -25,11 +24,3 @@ def _marked(line: bytes) -> Iterator[int]:
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
             if state != "Z" and line in (folder / "environ").read_bytes().split(b"\0"):
                 yield int(folder.name)
-
-
-def wait(until: Callable[[], object], seconds: float = 300) -> None:
-    """Wait for something to become true; the limit is there for what never happens, not to measure."""
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

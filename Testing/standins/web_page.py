@@ -5,6 +5,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from waiting import LONGEST_WAIT
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -55,6 +56,6 @@ def browse(tmp_path, text, *options):
         "--hide-scrollbars",
     ]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", *options, path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert done.returncode == 0, done.stderr
     return done

@@ -5,6 +5,8 @@ import json
 import queue
 import threading
 
+from waiting import LONGEST_WAIT
+
 from brgsa.worker.server import Worker
 
 
@@ -21,8 +23,8 @@ class Talk:
         self.thread.start()
         self.hello = self.next()
 
-    def next(self, seconds=60):
-        return self._answers.get(timeout=seconds)
+    def next(self):
+        return self._answers.get(timeout=LONGEST_WAIT)
 
     def send(self, **request):
         self._lines.put(json.dumps(request) + "\n")
@@ -41,7 +43,7 @@ class Talk:
 
     def end(self):
         self._lines.put(None)
-        self.thread.join(10)
+        self.thread.join(LONGEST_WAIT)
 
 
 def abnormalities(*names):

@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK
+from waiting import LONGEST_WAIT, wait
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.case_files import CaseFiles
@@ -427,11 +427,9 @@ def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tm
         (folder / f"case{n}.nii.gz").write_bytes(torso_paths[n % 3].read_bytes())
     command = [sys.executable, "-m", "brgsa", "score", str(folder), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
-    deadline = time.monotonic() + 300
-    while len(list(out.glob("cases/*/scores.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait(lambda: len(list(out.glob("cases/*/scores.json"))) >= 2 or process.poll() is not None)
     process.send_signal(stop)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=LONGEST_WAIT)[1]
     assert process.returncode == 130, errors
     done = len(rows(out / "scores.csv")) // 18
     assert "Traceback" not in errors

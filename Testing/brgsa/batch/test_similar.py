@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import LONGEST_WAIT, wait
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.index import index_cases, write_index
@@ -281,11 +281,9 @@ def test_control_c_is_said_in_words_and_code_130(tmp_path, torso_path):
         (scans / f"scan{number:02d}.nii.gz").symlink_to(torso_path)
     command = [sys.executable, "-m", "brgsa", "index", str(scans), "--out", str(tmp_path / "index")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    started = time.monotonic()
-    while not list(tmp_path.glob("index/unfinished/embeddings/*.npz")) and time.monotonic() - started < 60:
-        time.sleep(0.05)
+    wait(lambda: list(tmp_path.glob("index/unfinished/embeddings/*.npz")) or process.poll() is not None)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LONGEST_WAIT)
     assert process.returncode == 130 and "run the command again to go on" in err and "Traceback" not in err
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert len(ScanIndex.open(tmp_path / "index")) == 60

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import LONGEST_WAIT, wait
 from worker_talk import Talk, abnormalities
 
 from brgsa.abnormalities import AbnormalityList
@@ -172,15 +173,13 @@ class Patient(Worker):
             time.sleep(0.02)
 
 
-def test_cancel_ends_a_request_within_a_second_and_the_next_one_is_served():
+def test_cancel_ends_a_request_and_the_next_one_is_served():
     talk = Talk(Patient)
     talk.send(id=1, request="check")
     assert talk.next()["event"] == "progress"
-    started = time.monotonic()
     talk.send(id=2, request="cancel", target=1)
     while (message := talk.next())["event"] == "progress":
         pass
-    assert time.monotonic() - started < 1
     assert (message["id"], message["code"]) == (1, "cancelled")
     assert talk.ask(id=3, request="weights/list")[0]["event"] == "result"
     talk.end()
@@ -204,19 +203,20 @@ def test_a_request_that_still_waits_can_be_cancelled():
 class Deaf(Worker):
     """Does not notice a cancel, as a long matrix product."""
 
+    may_end = threading.Event()
+
     def _check(self, job: Job):
-        time.sleep(20)
+        self.may_end.wait(LONGEST_WAIT)
 
 
 def test_work_that_does_not_stop_is_cut_off_when_the_input_ends():
     talk = Talk(Deaf)
     talk.send(id=1, request="check")
     talk.next()
-    started = time.monotonic()
     talk.send_line(None)
-    while not talk.exit_codes and time.monotonic() - started < 5:
-        time.sleep(0.02)
-    assert talk.exit_codes == [0]
+    wait(lambda: talk.exit_codes)
+    assert talk.exit_codes == [0] and talk.thread.is_alive()
+    Deaf.may_end.set()
 
 
 def test_only_messages_reach_standard_output_whatever_libraries_print():
@@ -244,7 +244,9 @@ def test_text_in_any_script_survives_the_pipes_in_any_locale():
 
 def test_the_worker_starts_without_loading_torch():
     code = "import sys, brgsa.worker.server; print({'torch', 'numpy', 'transformers'} & set(sys.modules) or 'none')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=EXTENSION, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=EXTENSION, timeout=LONGEST_WAIT
+    )
     assert done.stdout.strip() == "none"
 
 

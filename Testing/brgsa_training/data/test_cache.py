@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait
 
 from brgsa.ct.volume import CTVolume, Source
 from brgsa.errors import BrgSAError, InputError, UsageError
@@ -113,12 +113,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         "preprocess(scans(3000, Path('.')), sys.argv[1], PLAN)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "cache"), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     manifest = tmp_path / "cache" / "manifest.csv"
-    for _ in range(600):
-        if manifest.is_file() and manifest.read_text().count("\n") > 20:
-            break
-        time.sleep(0.05)
+    wait(lambda: process.poll() is not None or (manifest.is_file() and manifest.read_text().count("\n") > 20))
     process.kill()
     process.wait()
     done = len(read_manifest(tmp_path / "cache"))

@@ -5,12 +5,12 @@ import csv
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from waiting import wait
 
 from brgsa.errors import UsageError
 from brgsa_training.cli import main
@@ -233,13 +233,7 @@ def test_a_study_that_is_killed_leaves_no_training_behind(recipe_file, tmp_path)
                 count += int(session) == study.pid and state != "Z"
         return count
 
-    def wait(until):
-        deadline = time.monotonic() + 120
-        while not until() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert until()
-
-    wait(lambda: list(out.glob("runs/*/*/log.txt")))
+    wait(lambda: list(out.glob("runs/*/*/log.txt")) or study.poll() is not None)
     assert processes() > 1
     study.kill()
     study.wait()

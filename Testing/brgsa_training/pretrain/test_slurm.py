@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST_WAIT, wait
 
 from brgsa_training.pretrain.checkpoint import load_checkpoint
 
@@ -56,12 +56,9 @@ def test_a_job_whose_time_is_up_saves_and_is_requeued(small_run, tmp_path, free_
     }
     command = ["bash", str(SCRIPT), *small_run.options, "--training.epochs", "100000", "--training.save_every", "1"]
     job = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    for _ in range(1800):
-        if (small_run.out / "last.pt").exists() or job.poll() is not None:
-            break
-        time.sleep(0.05)
+    wait(lambda: (small_run.out / "last.pt").exists() or job.poll() is not None)
     job.send_signal(signal.SIGTERM)
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=LONGEST_WAIT)
     assert job.returncode == 0, errors
     assert log.read_text() == "requeue 7\n"
     assert "stopped at step" in errors

@@ -6,11 +6,11 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
+from waiting import LONGEST_WAIT, wait
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, SetupError, UsageError
 from brgsa.weights.folder import open_weights
@@ -97,11 +97,8 @@ def command(run, *options):
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def wait_for(path, process, seconds=120):
-    for _ in range(seconds * 20):
-        if path.exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
+def wait_for(path, process):
+    wait(lambda: path.exists() or process.poll() is not None)
     assert process.poll() is None, process.communicate()
 
 
@@ -133,7 +130,7 @@ def test_a_polite_signal_saves_the_step_in_hand(small_run):
     )
     wait_for(small_run.out / "last.pt", process)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONGEST_WAIT)
     assert process.returncode == 130
     assert "Go on with --resume auto." in errors and "Traceback" not in errors
 

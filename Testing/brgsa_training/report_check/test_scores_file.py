@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from waiting import LONGEST_WAIT
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.files import write_json
@@ -64,14 +65,14 @@ def test_neither_torch_nor_numpy_is_imported(material):
         "print({'torch', 'numpy', 'nibabel', 'SimpleITK', 'transformers', 'tqdm'} & set(sys.modules), file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, folder / "scores.json", "-"]
-    done = subprocess.run(command, input=REPORT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=REPORT, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert done.stderr.strip() == "set()" and "Lung nodule" in done.stdout
 
 
 def test_it_can_be_started_as_a_module(material):
     folder, _ = material
     command = [sys.executable, "-m", "brgsa_training", "check-report", folder / "scores.json", "-", "--json"]
-    done = subprocess.run(command, input=REPORT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=REPORT, capture_output=True, text=True, timeout=LONGEST_WAIT)
     assert json.loads(done.stdout)["backend"] == "rules", done.stderr
 
 

@@ -5,10 +5,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait
 
 from brgsa_training.summarize.captions import read_captions
 from brgsa_training.summarize.rules import RulesBackend
@@ -347,9 +347,8 @@ def test_kill_9_in_the_middle_costs_only_the_requests_in_flight(run, write_repor
         options.append(server.base_url)
         command = [sys.executable, "-m", "brgsa_training.cli", "summarize", str(reports), *options]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while len(server.asked) < 60:
-                assert process.poll() is None
-                time.sleep(0.005)
+            wait(lambda: len(server.asked) >= 60 or process.poll() is not None)
+            assert process.poll() is None
             process.kill()
         assert not (out / "labels.csv").exists()
         asked = len(server.asked)

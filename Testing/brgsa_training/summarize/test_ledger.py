@@ -5,9 +5,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import LONGEST_WAIT
 
 from brgsa.errors import BrgSAError, InputError
 from brgsa_training.summarize.ledger import Answer, Job, Ledger
@@ -57,7 +57,7 @@ def test_two_runs_can_write_one_ledger(tmp_path):
     path = tmp_path / "l.sqlite"
     writers = [_writer(path, name, 300) for name in "ab"]
     for writer in writers:
-        _, errors = writer.communicate(timeout=60)
+        _, errors = writer.communicate(timeout=LONGEST_WAIT)
         assert writer.returncode == 0, errors
     with Ledger(path) as ledger:
         assert sum(1 for _ in ledger.rows()) == 600
@@ -83,10 +83,8 @@ def test_a_locked_ledger_is_named_in_one_line(tmp_path):
     with Ledger(path, wait_s=0.2) as ledger:
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
-        started = time.monotonic()
         with pytest.raises(BrgSAError, match=r"l.sqlite: database is locked. Another program holds it"):
             ledger.put("a", JOB, Answer("ok", ""))
-        assert time.monotonic() - started < 5
         blocker.execute("ROLLBACK")
         ledger.put("a", JOB, Answer("ok", ""))
 
@@ -101,7 +99,7 @@ def test_a_full_disk_is_named_and_earlier_answers_stay(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     with _writer(path, "r", 10_000, preexec_fn=lower) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=LONGEST_WAIT)
     assert process.returncode == 1
     last_line = errors.strip().splitlines()[-1]
     assert last_line.startswith("brgsa.errors.BrgSAError: cannot use the ledger")

@@ -1,12 +1,15 @@
 """The backend against a real HTTP server that misbehaves, through the real openai client."""
 
+import asyncio
 import gzip
 import json
-import time
+from types import SimpleNamespace
 
 import pytest
+from waiting import LONGEST_WAIT
 
 from brgsa.errors import BrgSAError, SetupError, UsageError
+from brgsa_training.summarize import openai_client
 from brgsa_training.summarize.budget import Budget, Price
 from brgsa_training.summarize.ledger import Ledger
 from brgsa_training.summarize.openai_backend import OpenAIBackend
@@ -16,7 +19,7 @@ from brgsa_training.summarize.reports import Report
 from brgsa_training.summarize.sentences import split_sentences
 
 REPORTS = [Report(f"case_{number}", f"Report {number}. There is a nodule in the right lung.") for number in range(12)]
-FAST = {"backoff_s": 0.01, "concurrency": 4, "timeout_s": 5.0}
+FAST = {"backoff_s": 0.01, "concurrency": 4, "timeout_s": LONGEST_WAIT}
 
 
 @pytest.fixture
@@ -77,26 +80,33 @@ def test_a_passing_fault_is_tried_again(llm, ask, fault):
         "half an answer": llm.completion('{"abnormalities": []}')._replace(cut=50),
         "no HTTP": llm.Reply(body=b"", cut=0),
         "no completion": llm.Reply(body=b'{"hello": 1}'),
-        "slow": llm.completion('{"abnormalities": []}')._replace(delay=60.0),
+        "slow": llm.completion('{"abnormalities": []}')._replace(delay=LONGEST_WAIT),
     }
     with llm.Server(first_time(llm, replies[fault])) as server:
-        tally, _, _ = ask(server, REPORTS[:4], timeout_s=3.0 if fault == "slow" else 60.0)
+        tally, _, _ = ask(server, REPORTS[:4], timeout_s=3.0 if fault == "slow" else LONGEST_WAIT)
     assert (tally.ok, tally.failed, tally.unanswered) == (4, 0, 0)
     assert len(server.asked) == 8
 
 
 @pytest.mark.parametrize("header", [{"retry-after": "1"}, {"retry-after-ms": "1000"}])
-def test_all_requests_wait_as_long_as_retry_after_says(llm, ask, header):
-    times = []
+def test_all_requests_wait_as_long_as_retry_after_says(llm, ask, header, monkeypatch):
+    """On a clock that only sleeping moves."""
+    now, asked, sleep = [0.0], [], asyncio.sleep
+
+    async def pass_time(seconds):
+        now[0] += seconds
+        await sleep(0)
 
     def behave(request):
-        times.append(time.monotonic())
-        return llm.problem(429, "wait", **header) if len(times) == 1 else llm.sensible(request)
+        asked.append(now[0])
+        return llm.problem(429, "wait", **header) if len(asked) == 1 else llm.sensible(request)
 
+    monkeypatch.setattr(openai_client, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with llm.Server(behave) as server:
-        tally, _, _ = ask(server)
+        monkeypatch.setattr(asyncio, "sleep", pass_time)
+        tally, _, _ = ask(server, concurrency=1)
     assert tally.ok == 12
-    assert times[1] - times[0] >= 0.95
+    assert asked[0] == 0 and min(asked[1:]) >= 1
 
 
 def test_a_fault_that_stays_is_left_for_the_next_run(llm, ask):

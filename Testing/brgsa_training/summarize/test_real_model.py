@@ -15,6 +15,7 @@ import time
 import urllib.request
 
 import pytest
+from waiting import LONGEST_WAIT
 
 from brgsa_training.summarize.captions import read_captions
 
@@ -61,7 +62,7 @@ def kept(ledger):
     """The answers that a ledger holds: report -> (status, format, when it came)."""
     if not ledger.exists():
         return {}
-    database = sqlite3.connect(ledger, timeout=60)
+    database = sqlite3.connect(ledger, timeout=LONGEST_WAIT)
     try:
         rows = database.execute("SELECT report, status, format, finished FROM answers").fetchall()
     except sqlite3.OperationalError:  # the run is just making it

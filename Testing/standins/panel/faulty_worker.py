@@ -1,5 +1,6 @@
 """A worker that misbehaves in the way named by its argument; everything else it does like the stub."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -28,18 +29,26 @@ def hello(version=PROTOCOL_VERSION):
     say(json.dumps({"event": "hello", "protocol": version, "version": "0", "pid": os.getpid()}))
 
 
+def slowly(ends=False):
+    """Fractions that rise, slowly; work that is to be cancelled never ends by itself."""
+    for step in itertools.count():
+        if ends and step == 60:
+            return
+        yield min(step / 60, 0.99)
+        time.sleep(0.05)
+
+
 class SlowScorer(stub.StubScorer):
     def embed(self, path, *, case, on_progress):
-        for step in range(60):
-            on_progress(step / 60, "encoding the scan")
-            time.sleep(0.05)
+        for fraction in slowly(ends=FAULT == "is slow"):
+            on_progress(fraction, "encoding the scan")
         return case
 
 
 class Worker(stub.StubWorker):
     def open_scorer(self, job):
         scorer = super().open_scorer(job)
-        return SlowScorer() if FAULT == "is slow" else scorer
+        return SlowScorer() if FAULT in ("is slow", "never ends") else scorer
 
     def _score(self, job):
         if FAULT == "prints rubbish":
@@ -63,9 +72,8 @@ class Worker(stub.StubWorker):
     def _heatmap(self, job):
         # a map with its maximum, on the grid of the scan that the test uses
         self.warm(job)
-        for step in range(60 if FAULT == "makes maps slowly" else 0):
-            job.progress(step / 60, "following the attention back")
-            time.sleep(0.05)
+        for fraction in slowly() if FAULT == "never makes a map" else ():
+            job.progress(fraction, "following the attention back")
         path = Path(job.text("path"))
         path.write_bytes(Path(os.environ["BRGSA_TEST_HEATMAP"]).read_bytes())
         return {"path": str(path), "maximum": [10.0, 20.0, 30.0]}
@@ -73,9 +81,8 @@ class Worker(stub.StubWorker):
     def _report(self, job):
         # what was asked for instead of a report
         self.warm(job)
-        for step in range(60 if FAULT == "writes reports slowly" else 0):
-            job.progress(step / 60, "following the attention back")
-            time.sleep(0.05)
+        for fraction in slowly() if FAULT == "never writes a report" else ():
+            job.progress(fraction, "following the attention back")
         Path(job.text("path")).write_text(json.dumps(job.values), encoding="utf-8")
         return {"path": job.text("path"), "kind": job.text("kind")}
 

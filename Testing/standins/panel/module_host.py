@@ -2,18 +2,19 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 STANDIN = Path(__file__).resolve().parent
 EXTENSION = STANDIN.parents[2] / "BrgSAExtension"
-if str(STANDIN) not in sys.path:
-    sys.path.insert(0, str(STANDIN))
+for folder in (STANDIN.parent, STANDIN):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import slicer_app  # noqa: E402
+from waiting import wait  # noqa: E402
 
 if not hasattr(slicer, "app"):
     slicer_app.install({"BrgSA": EXTENSION / "BrgSA.py"})
@@ -38,21 +39,18 @@ class Host:
     def parameters(self):
         return self.widget._parameterNode
 
-    def pump(self, until=lambda: False, seconds=60.0):
-        """Run the event loop until a condition holds; returns how long it took."""
-        start = time.monotonic()
-        while not until():
-            slicer.app.processEvents()
-            if time.monotonic() - start > seconds:
-                raise AssertionError(f"nothing happened for {seconds} s; status: {self.status!r}\n{self.log}")
-            time.sleep(0.002)
+    def pump(self, until):
+        """Run the event loop until a condition holds."""
+        try:
+            wait(until, slicer.app.processEvents)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; status: {self.status!r}\n{self.log}") from error
         slicer.app.processEvents()
-        return time.monotonic() - start
 
-    def score(self, seconds=120.0):
+    def score(self):
         """Press Score and wait for the end."""
         self.ui.scoreButton.click()
-        return self.pump(lambda: self.ui.scoreButton.text == "Score", seconds)
+        self.pump(lambda: self.ui.scoreButton.text == "Score")
 
     @property
     def status(self):
