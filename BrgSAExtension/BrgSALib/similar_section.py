@@ -135,7 +135,8 @@ class SimilarSection:
             )
             if failures := answer["failures"]:
                 first = f"{failures[0]['case']}: {failures[0]['reason']}"
-                text += " " + _("{n} could not be read, the first: {what}").format(n=len(failures), what=first)
+                left_out = _("{n} were refused or could not be read, the first: {what}")
+                text += " " + left_out.format(n=len(failures), what=first)
             self._say(text)
             self.refresh()
 
@@ -155,7 +156,7 @@ class SimilarSection:
         table.rowCount = len(hits)
         for row, hit in enumerate(hits):
             texts = {RANK: str(hit["rank"]), CASE: hit["case"], SCORE: f"{hit['score']:.3f}"}
-            texts[NOTE] = _("missing") if hit["missing"] else ""
+            texts[NOTE] = ", ".join([_("missing")] * hit["missing"] + [_("forced")] * hit.get("forced", False))
             for column, text in texts.items():
                 item = qt.QTableWidgetItem(text)
                 if column in (RANK, SCORE):

@@ -114,18 +114,18 @@ class CaseFiles:
         wanted = self._chosen(scores, abnormalities)
         saved = {row.name for row in wanted} if self.heatmaps else set()
         names, files, shown = heatmap_file_names(abnormalities.names), [], []
+        forced = bool(scores.forced)
         for heat in heatmaps(scorer, scan, wanted, self.method, on_progress):
             position = [round(value, 2) for value in heat.maximum_lps]
             about = {"abnormality": heat.name, "method": heat.method, "maximum_lps": position}
             if heat.name in saved and "nifti" in self.formats:
-                save_heatmap(folder / names[heat.name], heat.volume, scan.volume)
+                save_heatmap(folder / names[heat.name], heat.volume, scan.volume, forced)
                 files.append({"path": names[heat.name], "kind": "heatmap", **about})
             if heat.name in saved and "dicom" in self.formats and is_dicom:
                 from brgsa.report.parametric_map import write_parametric_map
 
                 path = names[heat.name].removesuffix(".nii.gz") + ".dcm"
                 number = abnormalities.names.index(heat.name)
-                forced = bool(scores.forced)
                 write_parametric_map(folder / path, heat, scan.volume, scores.settings, scores.notice, number, forced)
                 files.append({"path": path, "kind": "heatmap-dicom", **about})
             if "html" in self.reports and len(shown) < MOST_MAPS_IN_REPORT:

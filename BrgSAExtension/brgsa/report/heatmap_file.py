@@ -7,6 +7,7 @@ import numpy as np
 
 from brgsa.ct.cases import safe_name
 from brgsa.ct.volume import CTVolume
+from brgsa.errors import FORCED
 from brgsa.files import atomic_path
 
 _LEVELS = 255
@@ -14,11 +15,14 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DESCRIPTION = "BrgSA model attention, not a segmentation"
 
 
-def save_heatmap(path: str | os.PathLike, values: np.ndarray, scan: CTVolume) -> None:
+def save_heatmap(path: str | os.PathLike, values: np.ndarray, scan: CTVolume, forced: bool = False) -> None:
     """Write a map on the voxels of `scan`, (X, Y, Z) in 0..1, in the axis order and with the geometry of its file.
 
     The suffix chooses the format: NIfTI (.nii, .nii.gz) holds bytes with the slope 1/255, because maps are smooth and
     large; every other format that SimpleITK writes holds float32.
+
+    Args:
+        forced: the scan fails the input checks, which the description in a NIfTI file says.
 
     Raises:
         BrgSAError: the file cannot be written.
@@ -26,7 +30,7 @@ def save_heatmap(path: str | os.PathLike, values: np.ndarray, scan: CTVolume) ->
     stored, affine = scan.to_stored(values), scan.source.stored_affine
     with atomic_path(path) as temporary:
         if ".nii" in Path(path).suffixes[-2:]:
-            _write_nifti(temporary, stored, _LPS_TO_RAS @ affine)
+            _write_nifti(temporary, stored, _LPS_TO_RAS @ affine, f"; {FORCED}" if forced else "")
         else:
             _write_itk(temporary, stored, affine)
 
@@ -44,12 +48,12 @@ def heatmap_file_names(names: list[str]) -> dict[str, str]:
     return files
 
 
-def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, mark: str) -> None:
     import nibabel
 
     image = nibabel.Nifti1Image(np.rint(values * _LEVELS).astype(np.uint8), affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = _DESCRIPTION
+    image.header["descrip"] = _DESCRIPTION + mark
     image.header.set_slope_inter(1 / _LEVELS, 0)  # the bytes are written as they are, this says what they mean
     image.to_filename(path)
 

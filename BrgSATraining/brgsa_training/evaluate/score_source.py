@@ -62,7 +62,7 @@ def score_scans(
     style: str,
     kind: str,
     device: str,
-    force: bool,
+    force: bool = False,
 ) -> Path:
     """Score scans with `brgsa`'s batch code into `out`; a run that was cut off goes on. Return the score table.
 
@@ -91,7 +91,7 @@ def score_cache(
     style: str,
     kind: str,
     device: str,
-    force: bool,
+    force: bool = False,
 ) -> Path:
     """Score the volumes of a cache of `brgsa-training preprocess` into `out`; return the score table.
 

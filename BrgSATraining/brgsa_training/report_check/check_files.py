@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brgsa.abnormalities import AbnormalityList
+from brgsa.errors import FORCED
 from brgsa.files import write_json
 from brgsa_training.report_check.report_check import CheckedAbnormality, ReportCheck, Verdict
 
@@ -58,7 +59,7 @@ def write_check(
     names = heatmap_file_names([row.name for row in wanted])
     points, figures = {}, {}
     for heat in heatmaps(scorer, scan, wanted, on_progress=on_progress):
-        save_heatmap(folder / names[heat.name], heat.volume, scan.volume)
+        save_heatmap(folder / names[heat.name], heat.volume, scan.volume, FORCED in check.record["flags"])
         points[heat.name] = tuple(round(value, 2) for value in heat.maximum_lps)
         figures[heat.name] = map_figures(scan, heat)  # rendered at once, because a map is as large as the scan
     rows = (

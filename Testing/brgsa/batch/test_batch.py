@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -133,7 +134,10 @@ def test_a_run_of_nothing_but_refused_scans_is_an_error_of_the_input(scorer, no_
 
 def test_a_forced_scan_is_scored_and_marked_and_stays_so(scorer, no_chest, tmp_path):
     out, cases = tmp_path / "out", find_cases([no_chest])
-    assert score_cases(scorer, cases, TWO, out, force=True, files=CaseFiles(reports=("html",))).done == 1
+    files = CaseFiles(heatmaps=("Emphysema",), reports=("html",))
+    assert score_cases(scorer, cases, TWO, out, force=True, files=files).done == 1
+    (heatmap,) = out.rglob("heatmap-*.nii.gz")
+    assert b"; forced" in nibabel.load(heatmap).header["descrip"].tobytes()
     assert {row["flags"].split()[0] for row in rows(out / "scores.csv")} == {"forced"}
     record = json.loads((out / "cases" / "flat" / "scores.json").read_text())
     assert record["flags"][:2] == ["forced", "values-not-hu"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
+from brgsa.ct.checks import Finding
 from brgsa.ct.volume import read_ct
 from brgsa.errors import InputError
 from brgsa.report.dicom_source import SCHEME
@@ -122,3 +123,13 @@ def test_a_series_whose_header_lacks_what_the_standard_asks_for_is_refused_in_on
     with pytest.raises(InputError, match="has no PixelSpacing, which a DICOM SR needs"):
         write_sr(tmp_path / "report.dcm", replace(scored.scores, scores=ROWS), rows, files)
     assert not (tmp_path / "report.dcm").exists()
+
+
+def test_a_forced_scan_is_marked_in_the_report(scored, rows, save_series, tmp_path):
+    source = read_ct(save_series(tmp_path / "series", range(0, 30, 3))).source
+    finding = Finding("not-chest", "error", "found no lung.")
+    write_sr(tmp_path / "report.dcm", replace(scored.scores, scores=ROWS, findings=(finding,)), rows, source)
+    document = pydicom.dcmread(tmp_path / "report.dcm")
+    assert document.SeriesDescription.startswith("Forced: ")
+    parameters = [str(element.value) for element in document.iterall()]
+    assert any(text.startswith("flags=forced not-chest") for text in parameters)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -292,3 +293,33 @@ def test_a_cache_gives_the_same_scores_as_the_scans_it_was_made_of(tmp_path, mon
     )
     assert first.keys() == second.keys()
     assert max(abs(first[key] - second[key]) for key in first) < 1e-4
+
+
+def test_a_volume_of_a_cache_that_fails_the_checks_is_scored_by_force_only_and_marked(tmp_path):
+    from brgsa.abnormalities import AbnormalityList
+    from brgsa_training.evaluate.score_source import score_cache
+
+    phantoms, scans, cache = tmp_path / "phantoms", tmp_path / "scans", tmp_path / "cache"
+    assert run("phantom", "generate", "--count", 2, "--out", phantoms, "--workers", 1) == 0
+    shutil.copytree(phantoms / "volumes", scans)
+    first, second = sorted(scans.iterdir())
+    image = nibabel.load(sorted((phantoms / "volumes").iterdir())[0])
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), first)
+    plan = Path(__file__).parents[3] / "BrgSAExtension/brgsa/data/weights/phantom/preprocessor_config.json"
+    assert run("preprocess", "folder", scans, "--plan", plan, "--out", cache, "--workers", 1) == 0
+    arguments = (
+        "phantom",
+        cache,
+        AbnormalityList.from_names(["Emphysema"]),
+        tmp_path / "out",
+        "single",
+        "final",
+        "cpu",
+    )
+    names = [path.name.removesuffix(".nii.gz") for path in (first, second)]
+    assert [row["case"] for row in rows_of(score_cache(*arguments))] == names[1:]
+    (failure,) = rows_of(tmp_path / "out" / "failures.csv")
+    assert failure["case"] == names[0] and failure["code"].startswith("refused: ")
+    scored = rows_of(score_cache(*arguments, force=True))
+    assert [row["case"] for row in scored] == names and scored[0]["flags"].startswith("forced ")
+    assert rows_of(tmp_path / "out" / "failures.csv") == []

@@ -104,6 +104,18 @@ def test_a_folder_that_holds_something_is_refused_before_anything_is_scored(writ
     assert code == 1 and "not empty" in err and "loading weights" not in err
 
 
+def test_a_scan_that_fails_the_checks_is_compared_by_force_only_and_marked(tmp_path, run, phantoms):
+    scan, image = tmp_path / "scan.nii.gz", nibabel.load(phantoms[0][0])
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), scan)
+    arguments = ("check-report", scan, phantoms[0][1], "--out", tmp_path / "out")
+    code, _, err = run(*arguments)
+    assert code == 3 and "refused: values-not-hu" in err and not (tmp_path / "out").exists()
+    code, out, _ = run(*arguments, "--force")
+    assert code == 0 and "forced: the scan fails the input checks" in out
+    assert json.loads((tmp_path / "out" / "report-check.json").read_text())["flags"][0] == "forced"
+    assert "forced: these scores mean nothing" in (tmp_path / "out" / "report-check.html").read_text(encoding="utf-8")
+
+
 def test_a_check_that_fails_leaves_no_folder(tmp_path, run, phantoms):
     (tmp_path / "report.txt").write_text(REPORT, encoding="utf-8")
     options = ("--out", tmp_path / "out", "--weights", tmp_path / "none")
