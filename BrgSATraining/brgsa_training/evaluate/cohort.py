@@ -80,6 +80,8 @@ def join(
     Raises:
         InputError: no case is in both tables, or the patients do not cover all cases.
     """
+    if how == "case" and labels.of_reports and not set(labels.cases) & set(scores.cases) and pattern is not None:
+        how = "labels-by-study"  # a report is of a study
     study_of = _study_of(pattern) if how != "case" else None
     if how == "labels-by-study":
         label_row = {case: row for row, case in enumerate(labels.cases)}

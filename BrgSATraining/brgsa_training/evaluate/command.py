@@ -2,6 +2,8 @@
 
 import argparse
 
+from brgsa_training.summarize.labels import add_uncertain_option
+
 
 def add_parser(subparsers) -> None:
     """Add `evaluate`."""
@@ -66,6 +68,7 @@ def add_retrieve_parser(subparsers) -> None:
     )
     _add_pair_options(parser, texts_required=False)
     parser.add_argument("--labels", metavar="TABLE", help="label table, for volume to volume MAP@K")
+    add_uncertain_option(parser)
     parser.add_argument("--benchmark", default="ct-rate-18", metavar="NAME|FILE", help="names its labels, and patients")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final", help="(default: %(default)s)")
     parser.add_argument(
@@ -124,6 +127,7 @@ def _add_cohort_options(parser: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--leave-out", action="append", metavar="NAME", help="abnormality that is not measured; may be repeated"
     )
+    add_uncertain_option(names)
     names.add_argument("--strict", action="store_true", help="refuse cases that are in one table only")
 
 

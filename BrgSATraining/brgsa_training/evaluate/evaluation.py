@@ -87,7 +87,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     published = reference_table(benchmark.name, cohort.labels)
     if published is not None:
         tables.append(published)
-    facts = _facts(cohort, benchmark, info)
+    facts = _facts(cohort, benchmark, info, arguments.uncertain)
     note = PAPER_NOTE if arguments.protocol == "paper" else HONEST_NOTE
     for name, value in facts:
         print(f"{name}: {value}")
@@ -121,6 +121,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             "precision": info.precision,
             "prompts": info.style,
             "score": info.kind,
+            "uncertain": arguments.uncertain,
             "files": [{"path": str(path), "sha256": file_sha256(path)} for path in files],
             "notes": list(cohort.notes),
         },
@@ -161,6 +162,7 @@ def load_cohort(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) 
         arguments.case_column or benchmark.case_column,
         arguments.patient_column,
         read_row_order(arguments.row_order) if arguments.row_order else None,
+        arguments.uncertain,
     )
     scores = _read_scores(scores_path, benchmark, arguments)
     patients = read_patients(arguments.patients) if arguments.patients else None
@@ -336,7 +338,7 @@ def _calibration(folder: str) -> Calibration:
     return found
 
 
-def _facts(cohort: Cohort, benchmark: Benchmark, info: ScoreInfo) -> list[tuple[str, str]]:
+def _facts(cohort: Cohort, benchmark: Benchmark, info: ScoreInfo, uncertain: str) -> list[tuple[str, str]]:
     counts = {"cases": len(cohort.cases), "studies": len(set(cohort.studies)), "patients": len(set(cohort.patients))}
     known = {"cases": counts["cases"]} | (
         {key: counts[key] for key in ("studies", "patients")} if cohort.clustered else {}
@@ -346,6 +348,7 @@ def _facts(cohort: Cohort, benchmark: Benchmark, info: ScoreInfo) -> list[tuple[
         expected = benchmark.expected.get(key)
         size.append(f"{value:,} {key}" + (f" (complete: {expected:,})" if expected and expected != value else ""))
     facts = [("Benchmark", f"{benchmark.title} ({benchmark.name})"), ("Evaluated", ", ".join(size))]
+    facts.append(("Uncertain labels (-1)", "left out" if uncertain == "ignore" else f"count as {uncertain}"))
     if cohort.missing:
         facts.append(("Labels without score", _listing(cohort.missing)))
     if cohort.extra:

@@ -153,7 +153,10 @@ def _volume_rows(
     images: Embeddings, names: dict[str, tuple[str, str]], benchmark: Benchmark, arguments: argparse.Namespace
 ) -> list[dict]:
     table = read_labels(
-        arguments.labels, {name: benchmark.label_columns(name) for name in benchmark.measured}, benchmark.case_column
+        arguments.labels,
+        {name: benchmark.label_columns(name) for name in benchmark.measured},
+        benchmark.case_column,
+        uncertain=arguments.uncertain,
     )
     place = {case: row for row, case in enumerate(table.cases)}
     cases = [case for case in images.cases if case in place]

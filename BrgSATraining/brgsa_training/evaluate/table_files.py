@@ -16,6 +16,7 @@ from brgsa.files import csv_reader
 CASE_COLUMNS = (
     "case", "case_id", "volumename", "volume", "accessionname", "accession", "accessionnumber", "accno", "noteacc_deid",
     "image_id", "impression_id", "scan", "scan_id", "study", "study_id", "filename", "file", "name", "id", "path",
+    "report",
 )  # fmt: skip
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "person_id")
 STUDY_COLUMNS = ("study", "study_id")

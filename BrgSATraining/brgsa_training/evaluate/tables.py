@@ -30,6 +30,8 @@ from brgsa_training.evaluate.table_files import (
     refuse_doubles,
     some,
 )
+from brgsa_training.summarize.labels import ID_COLUMN as REPORT_COLUMN
+from brgsa_training.summarize.labels import UNCERTAIN, UNCERTAIN_AS
 
 _NAME_ARRAYS = ("case", "cases", "names", "name", "accessions", "accession", "ids", "volumes", "volumename")
 _COLUMN_ARRAYS = ("abnormalities", "columns", "labels", "classes", "pathologies")
@@ -48,6 +50,7 @@ class Table:
         texts: further columns by role, each (n,): "patient" and "study" of a label table where it has them.
         thresholds, probabilities: (n, m) of a long score table that has them, else None.
         notes: what was assumed while reading.
+        of_reports: whether a row is a report, which may describe several scans.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Table:
     thresholds: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    of_reports: bool = False
 
 
 def read_labels(
@@ -67,10 +71,13 @@ def read_labels(
     case_column: str | None = None,
     patient_column: str | None = None,
     row_order: Sequence[str] | None = None,
+    uncertain: str = UNCERTAIN_AS[0],
 ) -> Table:
     """Read labels; `ways` names, per abnormality, the possible sets of columns, any of which makes it present.
 
-    A label is 1, 0, or missing (empty, -1, NaN). Where no column is 1 and one is missing, the abnormality is missing.
+    A label is 1, 0, uncertain (-1) or missing (empty, NaN). `uncertain` says what -1 counts as; "ignore" makes it
+    missing. In a table of reports, as `summarize` writes it, an empty cell says that the report does not mention the
+    abnormality, and counts as 0. Where no column is 1 and one is missing, the abnormality is missing.
 
     Raises:
         InputError: a column is missing, a value is something else, a case is doubled or unnamed.
@@ -80,6 +87,11 @@ def read_labels(
         table = _read_matrix(path, tuple(ways), row_order, _checked_label)
     else:
         table = _read_wide(path, ways, case_column, patient_column, row_order, _label_cell, None)
+    counted = {"negative": 0.0, "positive": 1.0, "ignore": math.nan}[uncertain]
+    numbers = np.where(table.values == UNCERTAIN, counted, table.values)
+    if table.of_reports:
+        numbers = np.where(np.isnan(table.values), 0.0, numbers)
+    table = replace(table, values=numbers)
     names, values = [], []
     for name, alternatives in ways.items():
         columns = pick_columns(table.path, table.columns, name, alternatives)
@@ -192,7 +204,10 @@ def _read_wide(
         raise InputError(f"{path}: the table has no rows")
     refuse_doubles(path, cases)
     texts = {role: tuple(values) for role, values in texts.items()}
-    return Table(path, tuple(cases), tuple(columns), matrix, case is None, texts, notes=tuple(notes))
+    of_reports = case is not None and column_key(header[case]) == REPORT_COLUMN
+    return Table(
+        path, tuple(cases), tuple(columns), matrix, case is None, texts, notes=tuple(notes), of_reports=of_reports
+    )
 
 
 def _read_long(path: Path, ways: dict[str, list[tuple[str, ...]]], case_column: str | None) -> Table:
@@ -288,8 +303,7 @@ def _read_matrix(
 
 
 def _checked_label(path: Path, table: Table) -> None:
-    table.values[table.values == -1] = np.nan
-    wrong = ~(np.isnan(table.values) | (table.values == 0) | (table.values == 1))
+    wrong = ~(np.isnan(table.values) | np.isin(table.values, (0, 1, UNCERTAIN)))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         value = table.values[row, column]
@@ -307,7 +321,7 @@ def _checked_score(path: Path, table: Table) -> None:
         )
 
 
-_LABELS = {"": math.nan, "nan": math.nan, "-1": math.nan, "-1.0": math.nan, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
+_LABELS = {"": math.nan, "nan": math.nan, "-1": -1.0, "-1.0": -1.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
 _LABELS |= {"false": 0.0, "true": 1.0}
 
 
@@ -322,7 +336,7 @@ def _label_cell(text: str) -> float:
     value = float(text)
     if value not in (0.0, 1.0, -1.0):
         raise ValueError(text)
-    return math.nan if value == -1 else value
+    return value
 
 
 def _score_cell(text: str) -> float:

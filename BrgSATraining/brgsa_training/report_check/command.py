@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from brgsa.commands.score import add_force_option, add_scorer_options, scorer_of
+from brgsa_training.summarize.labels import add_uncertain_option
 
 DEFAULT_LIST = "ct-rate-18"
 
@@ -41,6 +42,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single", help="as brgsa score")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final", help="as brgsa score")
+    add_uncertain_option(parser)
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     add_force_option(parser)
     add_scorer_options(parser)
@@ -94,7 +96,8 @@ def _from_scores(arguments: argparse.Namespace, findings: Callable[[], list], vo
         raise UsageError("--out writes heat maps, which need the scan and not only its scores. Give the scan.")
     record = read_scores(Path(arguments.scan))
     abnormalities = AbnormalityList.parse(arguments.abnormalities) if arguments.abnormalities else None
-    return compare(record, findings(), vocabulary, abnormalities, backend=_reader(arguments))
+    reader = _reader(arguments)
+    return compare(record, findings(), vocabulary, abnormalities, backend=reader, uncertain=arguments.uncertain)
 
 
 def _from_scan(arguments: argparse.Namespace, findings: Callable[[], list], vocabulary):
@@ -120,6 +123,7 @@ def _from_scan(arguments: argparse.Namespace, findings: Callable[[], list], voca
             prompts=arguments.prompts,
             kind=arguments.score,
             backend=_reader(arguments),
+            uncertain=arguments.uncertain,
         )
         if folder:
             from brgsa_training.report_check.check_files import write_check

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from brgsa.abnormalities import Abnormality, AbnormalityList
 from brgsa.errors import InputError
 from brgsa_training.summarize.findings import Finding, decide
+from brgsa_training.summarize.labels import UNCERTAIN_AS
 from brgsa_training.summarize.normaliser import Normaliser
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.vocabulary import Vocabulary
@@ -30,6 +31,7 @@ class Verdict(str, Enum):
     NOT_CALIBRATED = "not calibrated"
     NOT_READ = "not read"
     NOT_SCORED = "not scored"
+    IN_DOUBT = "in doubt"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class CheckedAbnormality:
         listed: of the list; otherwise the report brought it up.
         readable: the vocabulary knows the abnormality, so that the report could be searched for it.
         report: what the report says, None if it does not say anything.
+        named: whether that counts as naming it; None for a doubt that is left out.
         evidence: the sentences that say so, as they are written in the report.
         score: cosine, see `brgsa.scoring`; None where the given scores lack an abnormality that the report names.
         rank: of the score among all rows, 1 the highest; an order only, because cosines of different abnormalities have
@@ -56,6 +59,7 @@ class CheckedAbnormality:
     listed: bool
     readable: bool
     report: Status | None
+    named: bool | None
     evidence: tuple[str, ...]
     score: float | None
     rank: int | None
@@ -66,17 +70,14 @@ class CheckedAbnormality:
     maximum_lps: tuple[float, float, float] | None = None
 
     @property
-    def named(self) -> bool:
-        """A doubt counts as named."""
-        return self.report in NAMED
-
-    @property
     def verdict(self) -> Verdict:
-        """A doubt of the report counts as named: it is a question, and the model's answer to it is worth showing."""
+        """How report and model go together."""
         if not self.readable:
             return Verdict.NOT_READ
         if self.score is None:
             return Verdict.NOT_SCORED
+        if self.named is None:
+            return Verdict.IN_DOUBT
         if self.threshold is None:
             return Verdict.NOT_CALIBRATED
         seen = self.score > self.threshold
@@ -95,6 +96,7 @@ class ReportCheck:
         unknown: findings whose name the vocabulary lacks (language model only): not compared.
         backend: "rules", or the name of the language model.
         calibration_set: name of the set that the thresholds were fitted on, None without a calibration.
+        uncertain: what a doubt of the report counts as, of `labels.UNCERTAIN_AS`.
     """
 
     record: Mapping[str, Any]
@@ -102,6 +104,7 @@ class ReportCheck:
     unknown: tuple[Finding, ...]
     backend: str
     calibration_set: str | None
+    uncertain: str = UNCERTAIN_AS[0]
 
     def of(self, verdict: Verdict) -> list[CheckedAbnormality]:
         """The rows with a verdict, highest score first."""
@@ -114,6 +117,7 @@ class ReportCheck:
             **{key: self.record[key] for key in ("case", "path", "notice", "findings", "flags", "messages")},
             "backend": self.backend,
             "calibration_set": self.calibration_set,
+            "uncertain": self.uncertain,
             "abnormalities": [{**vars(row), "verdict": row.verdict} for row in self.rows],
             "unknown_names": [
                 {"name": row.raw_name, "report": row.status, "evidence": row.evidence} for row in self.unknown
@@ -132,6 +136,7 @@ def check_report(
     prompts: str = "single",
     kind: str = "final",
     backend: str = "rules",
+    uncertain: str = UNCERTAIN_AS[0],
 ) -> ReportCheck:
     """Score a scan for the list and for what its report names besides, and compare both.
 
@@ -143,12 +148,15 @@ def check_report(
         findings: of the whole report.
         prompts, kind: as for `Scorer.score`.
         backend: what read the report.
+        uncertain: what a doubt counts as.
     """
     scored = with_named(abnormalities, findings, vocabulary)
     record = scorer.score_embedding(embedding, scored, prompts=prompts, kind=kind).to_dict()
     calibration = scorer.calibration
     fitted_on = calibration.fitted_on if calibration else None
-    return compare(record, findings, vocabulary, abnormalities, backend=backend, calibration_set=fitted_on)
+    return compare(
+        record, findings, vocabulary, abnormalities, backend=backend, calibration_set=fitted_on, uncertain=uncertain
+    )
 
 
 def with_named(abnormalities: AbnormalityList, findings: Iterable[Finding], vocabulary: Vocabulary) -> AbnormalityList:
@@ -170,6 +178,7 @@ def compare(
     *,
     backend: str = "rules",
     calibration_set: str | None = None,
+    uncertain: str = UNCERTAIN_AS[0],
 ) -> ReportCheck:
     """Compare the findings of a report with scores, which need no model any more.
 
@@ -193,6 +202,7 @@ def compare(
     order = sorted((name for name in wanted.names if name in scores), key=lambda name: -scores[name]["score"])
     ranks = {name: rank for rank, name in enumerate(order, 1)}
     nothing = dict.fromkeys(("score", "threshold", "probability"))
+    doubt = {"negative": False, "positive": True, "ignore": None}[uncertain]
     rows = []
     for place, abnormality in enumerate(wanted):
         name, row = normaliser.name(abnormality.name), scores.get(abnormality.name, nothing)
@@ -204,6 +214,7 @@ def compare(
                 listed=place < len(chosen),
                 readable=name is not None,
                 report=status,
+                named=doubt if status is Status.UNCERTAIN else status is Status.PRESENT,
                 evidence=_evidence(name, status, findings, vocabulary) if name and status else (),
                 score=row["score"],
                 rank=ranks.get(abnormality.name),
@@ -213,7 +224,7 @@ def compare(
             )
         )
     unknown = tuple(row for row in findings if row.abnormality is None and row.status is not Status.ABSENT)
-    return ReportCheck(record, tuple(rows), unknown, backend, calibration_set)
+    return ReportCheck(record, tuple(rows), unknown, backend, calibration_set, uncertain)
 
 
 def _evidence(name: str, status: Status, findings: Iterable[Finding], vocabulary: Vocabulary) -> tuple[str, ...]:

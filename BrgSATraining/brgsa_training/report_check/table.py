@@ -13,7 +13,8 @@ EVIDENCE_LENGTH = 90
 def check_table(check: ReportCheck) -> str:
     """The result in sections."""
     record = check.record
-    lines = [f"{record['case']}  ({record['path']})", f"  report read by: {check.backend}"]
+    doubt = {"negative": "counts as not named", "positive": "counts as named", "ignore": "is left out"}[check.uncertain]
+    lines = [f"{record['case']}  ({record['path']})", f"  report read by: {check.backend}; a doubt {doubt}"]
     lines += [f"  {FORCED}: the scan fails the input checks"] * (FORCED in record["flags"])
     lines += [f"  note: {message}" for message in record["messages"]]
     lines += [f"  {finding['severity']}: {finding['message']}" for finding in record["findings"]]
@@ -39,6 +40,8 @@ def check_table(check: ReportCheck) -> str:
         ]
         lines += _section("Not calibrated, named by the report", [row for row in open_rows if row.named])
         lines += _section("Not calibrated, not named", [row for row in open_rows if not row.named])
+    if in_doubt := check.of(Verdict.IN_DOUBT):
+        lines += _section("In doubt, not compared", in_doubt)
     if not_scored := check.of(Verdict.NOT_SCORED):
         names = ", ".join(row.name for row in not_scored)
         lines += ["", f"Named by the report, but without a score: {names}. Score the scan with these, too."]

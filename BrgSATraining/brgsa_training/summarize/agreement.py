@@ -10,7 +10,7 @@ import numpy as np
 
 from brgsa.errors import InputError
 from brgsa.files import write_csv
-from brgsa_training.summarize.labels import NOT_MENTIONED, UNCERTAIN, LabelTable
+from brgsa_training.summarize.labels import NOT_MENTIONED, UNCERTAIN, UNCERTAIN_AS, LabelTable
 
 MEASURES = ("precision", "recall", "f1", "kappa")
 _CHUNK = 50  # bootstrap samples at a time
@@ -20,6 +20,7 @@ class Agreement(NamedTuple):
     """Measures of one abnormality or an average, each (value, low, high); `positives` are those of the reference.
 
     `f1_all_present` is what calling every abnormality present in every report would get: the baseline of F1.
+    `uncertain` is what -1 counted as.
     """
 
     name: str
@@ -30,19 +31,20 @@ class Agreement(NamedTuple):
     f1: tuple[float, float, float]
     kappa: tuple[float, float, float]
     f1_all_present: float
+    uncertain: str
 
 
 def agree(
     table: LabelTable,
     reference: LabelTable,
     names: Sequence[str] | None = None,
-    uncertain: str = "positive",
+    uncertain: str = UNCERTAIN_AS[0],
     samples: int = 1000,
     seed: int = 0,
 ) -> list[Agreement]:
     """Compare a table with a reference on what both have; the last two results are macro and micro.
 
-    A cell that is empty counts as 0. `uncertain` says what -1 counts as: "positive", "negative", or "ignore" (the cell
+    A cell that is empty counts as 0. `uncertain` says what -1 counts as: "negative", "positive", or "ignore" (the cell
     is left out, in either table). Precision, recall and F1 are those of label 1; kappa is Cohen's. A measure that is
     not defined (no positive anywhere) is NaN and is left out of the macro average. Intervals are 2.5 to 97.5
     percentiles over `samples` draws of reports with replacement.
@@ -91,7 +93,9 @@ def agree(
             low, high = np.percentile(drawn, [2.5, 97.5]) if drawn.size else (np.nan, np.nan)
             values.append((float(point[number, measure]), float(low), float(high)))
         column = slice(number, number + 1) if number < len(shared) else slice(None)
-        results.append(Agreement(name, len(rows), int(true[:, column].sum()), *values, float(baselines[number])))
+        results.append(
+            Agreement(name, len(rows), int(true[:, column].sum()), *values, float(baselines[number]), uncertain)
+        )
     return results
 
 
@@ -162,7 +166,9 @@ def agreement_text(results: Sequence[Agreement]) -> str:
     """Return the measures as a table for people, with intervals for F1 and kappa."""
     width = max(len(result.name) for result in results)
     head = "positive  precision  recall  F1 [95 % interval]    all present  kappa [95 % interval]"
-    lines = [f"{'abnormality':<{width}}  {head}"]
+    uncertain = results[0].uncertain
+    counts = "is left out" if uncertain == "ignore" else f"counts as {uncertain}"
+    lines = [f"uncertain (-1) {counts}", f"{'abnormality':<{width}}  {head}"]
     for result in results:
         f1, kappa = (f"{value:5.3f} [{low:5.3f}, {high:5.3f}]" for value, low, high in (result.f1, result.kappa))
         simple = f"{result.positives:8d}  {result.precision[0]:9.3f}  {result.recall[0]:6.3f}"
@@ -174,12 +180,13 @@ def agreement_text(results: Sequence[Agreement]) -> str:
 def write_agreement(path: str | Path, results: Mapping[tuple[str, str], Sequence[Agreement]]) -> None:
     """Write the measures of pairs of tables (table, reference) as CSV; what is not defined is an empty cell."""
     columns = ["table", "reference", "abnormality", "reports", "positives"]
-    columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")] + ["f1_all_present"]
+    columns += [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
+    columns += ["f1_all_present", "uncertain"]
     rows = []
     for pair, result in ((pair, result) for pair, compared in results.items() for result in compared):
         values = [*(value for measure in MEASURES for value in getattr(result, measure)), result.f1_all_present]
         cells = ["" if np.isnan(value) else json.dumps(round(value, 6)) for value in values]
-        rows.append([*pair, result.name, result.reports, result.positives, *cells])
+        rows.append([*pair, result.name, result.reports, result.positives, *cells, result.uncertain])
     write_csv(path, columns, rows)
 
 

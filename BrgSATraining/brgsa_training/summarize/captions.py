@@ -16,6 +16,7 @@ from brgsa.errors import InputError, UsageError
 from brgsa.files import atomic_open
 from brgsa.text import clean_sentences
 from brgsa_training.summarize.findings import Summary
+from brgsa_training.summarize.labels import UNCERTAIN_AS
 from brgsa_training.summarize.scope import Status
 from brgsa_training.summarize.vocabulary import Vocabulary
 
@@ -37,13 +38,15 @@ class Variant(NamedTuple):
 
     `content`: report sentences and summary, or one of them. `drop`: share of a caption's sentences left out at random.
     `noise`: share of all abnormalities whose "There is X" is wrong (left out if present, else put in). Each report is
-    drawn from `seed` and its own identifier, so the order of the reports does not matter.
+    drawn from `seed` and its own identifier, so the order of the reports does not matter. `uncertain`: whether an
+    uncertain abnormality is stated (\"positive\") or not.
     """
 
     content: str = "both"
     drop: float = 0.0
     noise: float = 0.0
     seed: int = 0
+    uncertain: str = UNCERTAIN_AS[0]
 
     def check(self) -> None:
         """Raise UsageError for values that make no sense."""
@@ -61,7 +64,8 @@ def caption(summary: Summary, names: Sequence[str], vocabulary: Vocabulary, vari
     """Return the cleaned caption sentences of one report; `names` are the abnormalities that may be stated."""
     randomness = random.Random(f"{variant.seed} {summary.id}")  # noqa: S311
     statuses = summary.statuses(vocabulary)
-    stated = [name for name in names if (statuses.get(name) is Status.PRESENT) != (randomness.random() < variant.noise)]
+    counted = {Status.PRESENT, Status.UNCERTAIN} if variant.uncertain == "positive" else {Status.PRESENT}
+    stated = [name for name in names if (statuses.get(name) in counted) != (randomness.random() < variant.noise)]
     sentences: list[str] = []
     if variant.content != "summary":
         sentences += clean_sentences(summary.text)

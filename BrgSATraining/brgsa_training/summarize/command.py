@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import UsageError
+from brgsa_training.summarize.labels import add_uncertain_option
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
 
@@ -137,12 +138,7 @@ def add_agreement_parser(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the measures as CSV")
     parser.add_argument("--labels", metavar="SET", help="only the abnormalities of a label set, such as ct-rate-18")
     parser.add_argument("--id-column", metavar="NAME", help="default: the first column of each table")
-    parser.add_argument(
-        "--uncertain",
-        choices=("positive", "negative", "ignore"),
-        default="positive",
-        help="what -1 counts as (default: %(default)s)",
-    )
+    add_uncertain_option(parser)
     parser.add_argument(
         "--samples", type=int, default=1000, metavar="N", help="bootstrap samples (default: %(default)s)"
     )
@@ -193,12 +189,15 @@ def _variant_options(parser: Any) -> None:
     group.add_argument("--drop-sentences", type=float, default=0.0, metavar="SHARE", help="0.1 to 0.4 in the paper")
     group.add_argument("--label-noise", type=float, default=0.0, metavar="SHARE", help="0.1 or 0.2 in the paper")
     group.add_argument("--seed", type=int, default=0, help="of the two options above (default: %(default)s)")
+    add_uncertain_option(group)
 
 
 def _variant(arguments: argparse.Namespace) -> Any:
     from brgsa_training.summarize.captions import Variant
 
-    variant = Variant(arguments.captions, arguments.drop_sentences, arguments.label_noise, arguments.seed)
+    variant = Variant(
+        arguments.captions, arguments.drop_sentences, arguments.label_noise, arguments.seed, arguments.uncertain
+    )
     variant.check()
     return variant
 
@@ -260,7 +259,7 @@ def _apply_corrections(arguments: argparse.Namespace) -> None:
     said = {(row.report, row.abnormality): (label_of(row.machine), label_of(row.reader)) for row in rows}
     cells = [[said.get((report, name), (None, None)) for name in reviewed] for report in reports]
     tables = [table_of(reports, reviewed, [[cell[side] for cell in row] for row in cells]) for side in (0, 1)]
-    results = agree(*tables)
+    results = agree(*tables, uncertain=variant.uncertain)
     write_agreement(arguments.out / "agreement.csv", {("machine", "reader"): results})
     changed = sum(row.reader != row.machine for row in rows)
     print(agreement_text([result for result in results if result.positives]))

@@ -6,7 +6,7 @@ A cell is 1 for present, 0 for absent, -1 for uncertain, and empty for not menti
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brgsa.errors import InputError
 from brgsa.files import csv_reader, write_csv
@@ -21,6 +21,7 @@ ID_COLUMN = "report"
 VALUES = {Status.PRESENT: "1", Status.ABSENT: "0", Status.UNCERTAIN: "-1"}
 UNCERTAIN = -1
 NOT_MENTIONED = -2
+UNCERTAIN_AS = ("negative", "positive", "ignore")  # what an uncertain label counts as; the first is the default
 
 
 class LabelTable(NamedTuple):
@@ -29,6 +30,16 @@ class LabelTable(NamedTuple):
     ids: tuple[str, ...]
     names: tuple[str, ...]
     values: "np.ndarray"
+
+
+def add_uncertain_option(parser: Any) -> None:
+    """Add `--uncertain`, which is the same and has the same default wherever labels are counted."""
+    parser.add_argument(
+        "--uncertain",
+        choices=UNCERTAIN_AS,
+        default=UNCERTAIN_AS[0],
+        help="what an uncertain label (-1) counts as; ignore leaves it out (default: %(default)s)",
+    )
 
 
 def write_labels(path: str | Path, summaries: Iterable[Summary], names: Sequence[str], vocabulary: Vocabulary) -> None:

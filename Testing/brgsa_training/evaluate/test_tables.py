@@ -34,7 +34,19 @@ def test_missing_labels_are_nan_and_columns_are_found_by_name(tmp_path):
     table = read_labels(path, WAYS)
     assert table.cases == ("a", "b", "c")
     assert table.columns == ("Cardiomegaly", "Lung nodule")
-    np.testing.assert_array_equal(table.values, [[0, 1], [np.nan, np.nan], [0, 1]])
+    np.testing.assert_array_equal(table.values, [[0, 1], [0, np.nan], [0, 1]])
+
+
+@pytest.mark.parametrize(("uncertain", "value"), [("negative", 0), ("positive", 1), ("ignore", np.nan)])
+def test_what_an_uncertain_label_counts_as_can_be_chosen(tmp_path, uncertain, value):
+    path = write(tmp_path / "l.csv", "case,lung_nodule,cardiomegaly\na,-1,1\nb,0,-1.0\n")
+    values = read_labels(path, WAYS, uncertain=uncertain).values
+    np.testing.assert_array_equal(values, [[1, value], [value, 0]])
+
+
+def test_what_a_report_does_not_mention_counts_as_absent(tmp_path):
+    path = write(tmp_path / "l.csv", "report,lung nodule,cardiomegaly\na,,1\nb,-1,\n")
+    np.testing.assert_array_equal(read_labels(path, WAYS).values, [[1, 0], [0, 0]])
 
 
 def test_any_of_several_columns_makes_an_abnormality_present(tmp_path):

@@ -101,10 +101,24 @@ def test_named_denied_doubted_and_silent_are_told_apart(scorer, vocabulary, phan
         None,
     ]
     only, neither = Verdict.REPORT_ONLY, Verdict.NEITHER
-    assert [high[name].verdict for name in names.names] == [only, neither, only, only, neither]
+    assert [high[name].verdict for name in names.names] == [only, neither, neither, only, neither]
     both, model = Verdict.BOTH, Verdict.MODEL_ONLY
-    assert [low[name].verdict for name in names.names] == [both, model, both, both, model]
+    assert [low[name].verdict for name in names.names] == [both, model, model, both, model]
     assert high["Pleural effusion"].evidence == ("No pleural effusion.",) and high["Bronchiectasis"].evidence == ()
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "above", "below"),
+    [("positive", Verdict.BOTH, Verdict.REPORT_ONLY), ("ignore", Verdict.IN_DOUBT, Verdict.IN_DOUBT)],
+)
+def test_what_a_doubt_counts_as_can_be_chosen(scorer, vocabulary, phantoms, uncertain, above, below):
+    names = AbnormalityList.from_names(["Emphysema", "Lung nodule"])
+    for threshold, verdict in ((-1.5, above), (1.5, below)):
+        listed = with_thresholds(names, threshold)
+        result = check(scorer, vocabulary, listed, phantoms[0][0], REPORT, uncertain=uncertain)
+        assert by_name(result)["Emphysema"].verdict is verdict
+        assert result.to_dict()["uncertain"] == uncertain
+        assert ("In doubt, not compared (1)" in check_table(result)) == (uncertain == "ignore")
 
 
 def test_what_the_report_brings_up_is_scored_too(scorer, vocabulary, phantoms):
@@ -180,7 +194,8 @@ def test_calibrated_verdicts_follow_the_weights_thresholds(calibrated, vocabular
     scorer = Scorer.from_pretrained(folder, device="cpu", precision="fp32", cache=False)
     seen = set()
     for (scan, _, _), row in zip(phantoms, scores, strict=True):
-        result = check(scorer, vocabulary, AbnormalityList.from_names([*names, "Pleural effusion"]), scan, REPORT)
+        listed = AbnormalityList.from_names([*names, "Pleural effusion"])
+        result = check(scorer, vocabulary, listed, scan, REPORT, uncertain="positive")
         for name, score, threshold in zip(names, row, thresholds, strict=True):
             found = by_name(result)[name]  # both are named or in doubt in the report
             assert found.verdict is (Verdict.BOTH if score > threshold else Verdict.REPORT_ONLY)

@@ -34,6 +34,7 @@ def rows_of(answer):
 def test_scores_give_the_verdicts_of_the_scan(material, scorer, phantoms, run):
     folder, listed = material
     options = ("--abnormalities", folder / "mine.json", "--json")
+    options = (*options, "--uncertain", "positive")
     direct = rows_of(run("check-report", phantoms[0][0], folder / "report.txt", *options, "--device", "cpu"))
     lacking = rows_of(run("check-report", folder / "scores.json", folder / "report.txt", *options))
     assert {name for name, row in lacking.items() if row["verdict"] == "not scored"} == {"Pneumothorax"}
