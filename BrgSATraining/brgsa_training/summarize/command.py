@@ -21,7 +21,10 @@ def add_parser(subparsers: Any) -> None:
         "Companions: summarize review, apply-corrections, captions, ledger.",
         formatter_class=FORMATTER,
     )
-    parser.add_argument("reports", type=Path, metavar="REPORTS", help="CSV with a header line, or JSONL")
+    parser.add_argument(
+        "reports", type=Path, nargs="+", metavar="REPORTS", help="CSV files with a header line, or JSONL"
+    )
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these reports: one identifier or volume a line")
     parser.add_argument("--out", type=Path, help="folder for the results (not needed with --dry-run)")
     parser.add_argument("--config", action=_Config, metavar="FILE", help="JSON object of options; later options win")
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from brgsa.errors import BrgSAError, CasesFailedError, UsageError, resumable
 from brgsa.files import require_writable
+from brgsa_training.evaluate.table_files import read_row_order
 from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.normaliser import Normaliser
@@ -66,9 +67,10 @@ class _Job:
         self.vocabulary = vocabulary
         self.names = names
         self.variant = variant
+        self.ids = frozenset(read_row_order(arguments.ids)) if arguments.ids else None
 
     def reports(self, checked: bool = True) -> Iterator[Report]:
-        return read_reports(self.arguments.reports, self.columns, checked)
+        return read_reports(self.arguments.reports, self.columns, checked, self.ids)
 
     def with_rules(self) -> int:
         about = self._about({"backend": "rules"})
@@ -134,7 +136,10 @@ class _Job:
             "labels": self.arguments.labels,
             "caption_variant": self.variant._asdict(),
         }
-        key = fingerprint(self.arguments.reports, {**options, "columns": self.columns, "file": path.read_text("utf-8")})
+        key = fingerprint(
+            self.arguments.reports,
+            {**options, "columns": self.columns, "ids": sorted(self.ids or ()), "file": path.read_text("utf-8")},
+        )
         return {**options, "fingerprint": key}
 
     def _finished(self, about: dict[str, Any]) -> bool:
@@ -148,10 +153,12 @@ class _Job:
         count = empty = foreign = 0
         for report in self.reports(checked=False):
             if not self.arguments.allow_identifiers:
-                require_no_identifier(report.id, f"{self.arguments.reports}, {report.place}", report.text)
+                require_no_identifier(report.id, f"{report.file}, {report.place}", report.text)
             count += 1
             empty += not has_sentence(report.text)
             foreign += len(report.text) > 200 and len(_ENGLISH.findall(report.text[:2000])) < 3
+        if self.ids is not None and len(self.ids) > count:
+            print(f"note: --ids names {len(self.ids)}, of which {count} reports were found", file=sys.stderr)
         if empty:
             print(f"note: {empty} of {count} reports are empty", file=sys.stderr)
         if foreign:

@@ -51,17 +51,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(reports: Path, options: dict[str, Any]) -> str:
-    """Return what the outputs depend on, as one checksum: the reports file and the options.
+def fingerprint(reports: Sequence[Path], options: dict[str, Any]) -> str:
+    """Return what the outputs depend on, as one checksum: the reports files and the options.
 
     Raises:
-        InputError: the reports file cannot be read.
+        InputError: a reports file cannot be read.
     """
-    try:
-        checksum = sha256(reports)
-    except OSError as error:
-        raise InputError(f"cannot read {reports}: {error.strerror}.") from error
-    text = json.dumps([brgsa.__version__, checksum, options], sort_keys=True, default=str)
+    checksums = []
+    for path in reports:
+        try:
+            checksums.append(sha256(path))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}.") from error
+    text = json.dumps([brgsa.__version__, checksums, options], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

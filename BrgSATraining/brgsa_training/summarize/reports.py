@@ -4,23 +4,19 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from brgsa.errors import InputError
 from brgsa.files import csv_dicts
+from brgsa_training.evaluate.table_files import case_name
 
 # Tried in this order, without regard to case, when the user names no columns. The first are CT-RATE's own.
 ID_COLUMNS = ("VolumeName", "id", "report_id", "case", "study_id", "AccessionNumber", "StudyInstanceUID")
-TEXT_COLUMNS = (
-    ("Findings_EN", "Impressions_EN"),
-    ("findings", "impression"),
-    ("findings", "impressions"),
-    ("report_text",),
-    ("report",),
-    ("text",),
-)
+FINDINGS_COLUMNS = ("Findings_EN", "findings", "finding", "findings_text")
+IMPRESSION_COLUMNS = ("Impressions_EN", "impressions", "impression", "conclusion", "conclusions", "impression_text")
+TEXT_COLUMNS = ("report_text", "report", "text")
 IMAGE_COLUMNS = ("VolumeName", "volume_names", "images", "image", "path")
 DEFAULT_SPLIT = "train"
 
@@ -33,7 +29,7 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can write these, UTF-8 c
 class Report(NamedTuple):
     """One report.
 
-    `images` are the volumes that it describes (all reconstructions of a scan); `place` is where it stands in the file.
+    `images` are the volumes that it describes (all reconstructions of a scan); `place` is where it stands in `file`.
     """
 
     id: str
@@ -41,6 +37,7 @@ class Report(NamedTuple):
     images: tuple[str, ...] = ()
     split: str = DEFAULT_SPLIT
     place: str = ""
+    file: str = ""
 
     @property
     def hash(self) -> str:
@@ -60,21 +57,40 @@ class Columns(NamedTuple):
 USUAL_COLUMNS = Columns()
 
 
-def read_reports(path: str | Path, columns: Columns = USUAL_COLUMNS, checked: bool = False) -> Iterator[Report]:
-    """Yield the reports of a CSV file (with a header line) or a JSONL file, in order.
+def read_reports(
+    paths: str | Path | Sequence[str | Path],
+    columns: Columns = USUAL_COLUMNS,
+    checked: bool = False,
+    ids: Collection[str] | None = None,
+) -> Iterator[Report]:
+    """Yield the reports of CSV files (with a header line) or JSONL files, in order.
 
-    Text columns are joined by a blank. An identifier that is a volume file name, as in CT-RATE's own files, stands for
-    the scan: neighbouring rows of one scan with the same text are one report with several images. The split is that of
-    its column, else the "train_" or "valid_" that the identifier begins with, else "train". `checked` says that an
-    earlier pass found no identifier twice, so that this one need not remember them.
+    Text columns are joined by a blank; without names they are the findings and the impression, or the one of them that
+    is there, or a column of the whole report. An identifier that is a volume file name, as in CT-RATE's own files,
+    stands for the scan: neighbouring rows of one scan with the same text are one report with several images. The split
+    is that of its column, else the "train_" or "valid_" that the identifier begins with, else "train". `checked` says
+    that an earlier pass found no identifier twice, so that this one need not remember them.
+
+    `ids` chooses reports by their identifier or by one of their volumes, without the suffix of a file.
 
     Raises:
         InputError: names the row of what cannot be read: a missing column, a broken line, an identifier that is missing
-            or used twice.
+            or used twice; or no report has one of `ids`.
     """
-    path = Path(path)
-    rows = _json_rows(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(path)
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     seen: set[bytes] = set()
+    found = False
+    for path in files:
+        for report in _reports_of(path, columns, None if checked else seen):
+            if ids is None or report.id in ids or any(case_name(image) in ids for image in report.images):
+                found = True
+                yield report
+    if not found:
+        raise InputError(f"none of the identifiers of --ids is in {', '.join(map(str, files))}.")
+
+
+def _reports_of(path: Path, columns: Columns, seen: set[bytes] | None) -> Iterator[Report]:
+    rows = _json_rows(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(path)
     pending: Report | None = None
     build: Callable[[Mapping[str, Any], str], Report] | None = None
     for place, row in rows:
@@ -90,7 +106,7 @@ def read_reports(path: str | Path, columns: Columns = USUAL_COLUMNS, checked: bo
             continue
         if pending:
             yield pending
-        if not checked:
+        if seen is not None:
             key = hashlib.blake2b(report.id.encode(), digest_size=8).digest()
             if key in seen:
                 raise InputError(
@@ -119,8 +135,9 @@ def _builder(path: Path, row: Mapping[str, Any], columns: Columns) -> Callable[[
     if columns.text:
         text = tuple(named(column, "--text-columns") for column in columns.text)
     else:
-        found = (tuple(names.get(name.lower(), "") for name in candidates) for candidates in TEXT_COLUMNS)
-        text = next((candidates for candidates in found if all(candidates)), ())
+        parts = tuple(column for column in (usual(FINDINGS_COLUMNS), usual(IMPRESSION_COLUMNS)) if column)
+        whole = usual(TEXT_COLUMNS)
+        text = (whole,) if whole and len(parts) < 2 else parts
     if identifier is None or not text:
         what, option = ("an identifier", "--id-column") if identifier is None else ("report text", "--text-columns")
         raise InputError(
@@ -151,7 +168,7 @@ def _builder(path: Path, row: Mapping[str, Any], columns: Columns) -> Callable[[
         joined = " ".join(part for part in parts if part)
         if _HALF_CHARACTER.search(name + joined):
             raise InputError(f"{path}, {place}: it holds half of a character (\\ud800 to \\udfff). Write the row anew.")
-        return Report(name, joined, tuple(str(item) for item in volumes or ()), group, place)
+        return Report(name, joined, tuple(str(item) for item in volumes or ()), group, place, str(path))
 
     return build
 

@@ -434,3 +434,46 @@ def test_the_report_in_the_documentation_has_the_result_beside_it():
         found = backend.findings(sentence)
         said = [f"{f.abnormality}: {f.status.value}" + (f" ({f.location})" if f.location else "") for f in found]
         assert "; ".join(said) == result
+
+
+def test_several_files_and_a_choice_of_reports_make_tables_that_evaluate_reads_as_they_are(run, tmp_path):
+    for name, split in (("train_reports.csv", "train"), ("validation_reports.csv", "valid")):
+        rows = [
+            f"{split}_{n}_a_1.nii.gz,A nodule is seen in the right lung. Emphysema cannot be excluded.,No effusion."
+            for n in (1, 2)
+        ]
+        rows.append(f"{split}_3_a_1.nii.gz,The lungs are clear.,Emphysema.")
+        (tmp_path / name).write_text("VolumeName,Findings_EN,Impressions_EN\n" + "\n".join(rows) + "\n", "utf-8")
+    (tmp_path / "ids.txt").write_text("valid_1_a\nvalid_3_a_1.nii.gz\ntrain_9_a\n", encoding="utf-8")
+    files = [tmp_path / name for name in ("train_reports.csv", "validation_reports.csv")]
+    out = tmp_path / "out"
+    code, _, err = run("summarize", *files, "--out", out, "--labels", "ct-rate-18", "--ids", tmp_path / "ids.txt")
+    assert code == 0 and "--ids names 3, of which 2 reports were found" in err
+    labels = _labels(out / "labels.csv")
+    assert list(labels) == ["valid_1_a", "valid_3_a"]
+    assert (labels["valid_1_a"]["Emphysema"], labels["valid_3_a"]["Emphysema"]) == ("-1", "1")
+
+    names = [name for name in labels["valid_1_a"] if name != "report"]
+    scores = [["case", *names], *[[f"valid_{n}_a_{k}", *["0.5"] * 18] for n in (1, 3) for k in (1, 2)]]
+    (tmp_path / "scores.csv").write_text("\n".join(map(",".join, scores)) + "\n", encoding="utf-8")
+    tables = ("--labels", out / "labels.csv", "--scores", tmp_path / "scores.csv")
+    code, text, err = run(
+        "evaluate", "--benchmark", "ct-rate-18", *tables, "--out", tmp_path / "measured", "--bootstraps", 5
+    )
+    assert code == 0, err
+    assert "Evaluated: 4 cases" in text and " 2 studies" in text and "Uncertain labels (-1): count as negative" in text
+    with (tmp_path / "measured" / "table.csv").open(encoding="utf-8") as file:
+        rows = {row["abnormality"]: row for row in csv.DictReader(file)}
+    assert (rows["Emphysema"]["cases"], rows["Emphysema"]["positives"]) == ("4", "2")
+    assert (rows["Pericardial effusion"]["cases"], rows["Pericardial effusion"]["positives"]) == ("4", "0")
+
+
+@pytest.mark.parametrize(("uncertain", "stated"), [("negative", False), ("positive", True), ("ignore", False)])
+def test_a_doubt_is_stated_in_captions_only_where_it_counts_as_positive(
+    run, write_reports, tmp_path, uncertain, stated
+):
+    reports = write_reports("Emphysema cannot be excluded.")
+    assert run("summarize", reports, "--out", tmp_path / "out", "--uncertain", uncertain)[0] == 0
+    caption = json.loads((tmp_path / "out" / "captions.json").read_text("utf-8"))["train"]["train_1_a"]
+    assert ("there is emphysema" in caption["processed_report"]) == stated
+    assert _labels(tmp_path / "out" / "labels.csv")["train_1_a"]["Emphysema"] == "-1"

@@ -21,6 +21,44 @@ def test_ct_rates_own_file_gives_one_report_per_scan(tmp_path):
     assert (second.id, second.text, second.split, second.place) == ("valid_2_a", "Normal.", "valid", "row 4")
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "text"),
+    [
+        ("id,findings", "1,A nodule.", "A nodule."),
+        ("id,Impressions_EN", "1,A nodule.", "A nodule."),
+        ("id,impression,findings", "1,Second.,First.", "First. Second."),
+        ("id,findings,report_text", "1,Part.,The whole.", "The whole."),
+        ("VolumeName,Findings_EN,Conclusion", "a_1.nii.gz,First.,Second.", "First. Second."),
+    ],
+)
+def test_findings_and_impression_are_found_by_name_and_either_is_enough(tmp_path, header, row, text):
+    path = tmp_path / "r.csv"
+    path.write_text(f"{header}\n{row}\n", encoding="utf-8")
+    assert next(read_reports(path)).text == text
+
+
+def test_several_files_are_read_in_their_order_and_share_no_identifier(tmp_path):
+    for name, rows in (("train.csv", "train_1_a,x\n"), ("valid.csv", "valid_1_a,y\n"), ("again.csv", "train_1_a,z\n")):
+        (tmp_path / name).write_text("id,text\n" + rows, encoding="utf-8")
+    first, second, again = (tmp_path / name for name in ("train.csv", "valid.csv", "again.csv"))
+    reports = list(read_reports([first, second]))
+    assert [(report.id, report.split, report.file) for report in reports] == [
+        ("train_1_a", "train", str(first)),
+        ("valid_1_a", "valid", str(second)),
+    ]
+    with pytest.raises(InputError, match=r"again.csv, row 2: the identifier 'train_1_a' is used before"):
+        list(read_reports([first, again]))
+
+
+def test_identifiers_choose_reports_by_name_or_by_a_volume(tmp_path):
+    path = tmp_path / "r.csv"
+    rows = "train_1_a_1.nii.gz,x\ntrain_1_a_2.nii.gz,x\ntrain_2_a_1.nii.gz,y\ntrain_3_a_1.nii.gz,z\n"
+    path.write_text("VolumeName,text\n" + rows, encoding="utf-8")
+    assert [report.id for report in read_reports(path, ids={"train_1_a_2", "train_3_a"})] == ["train_1_a", "train_3_a"]
+    with pytest.raises(InputError, match="none of the identifiers of --ids"):
+        list(read_reports(path, ids={"train_9_a"}))
+
+
 def test_columns_of_any_name_can_be_named(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps({"nr": 7, "a": "One.", "b": None, "v": ["x.nii"], "s": "test"}) + "\n", encoding="utf-8")
