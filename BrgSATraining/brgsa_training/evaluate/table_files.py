@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from brgsa.errors import InputError
 from brgsa.files import csv_reader
 
@@ -101,6 +99,8 @@ def open_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[
 
 
 def _numbered(path: Path, reader: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
+    from tqdm import tqdm  # late: names of cases and columns do without it
+
     show = path.stat().st_size > _PROGRESS_FROM_BYTES
     for number, row in enumerate(tqdm(reader, desc=path.name, unit=" rows", disable=not show), start=2):
         if not row:
