@@ -72,6 +72,11 @@ class _Gather(torch.autograd.Function):
         return gradient[ctx.rank * ctx.count : (ctx.rank + 1) * ctx.count], None, None
 
 
+# Groups are kept until the process ends. DistributedDataParallel frees its group with Python's lock held and waits for
+# a thread that may be waiting for this lock to free the last tensors: a run could hang when it was done.
+_groups: list[dist.ProcessGroup] = []
+
+
 @contextmanager
 def world_from_environment(device: str) -> Iterator[World]:
     """Join the other processes that torchrun (or Slurm through it) started, and leave them at the end.
@@ -95,6 +100,7 @@ def world_from_environment(device: str) -> Iterator[World]:
     if device == "cuda":
         torch.cuda.set_device(world.local_rank)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    _groups.append(dist.group.WORLD)
     try:
         yield world
     finally:
