@@ -7,7 +7,7 @@ from typing import Any
 from brgsa.files import write_csv, write_json
 
 FORMATS = (".csv", ".json")
-COLUMNS = ("case", "abnormality", "score", "probability", "threshold", "positive")
+COLUMNS = ("case", "abnormality", "score", "probability", "threshold", "positive", "flags")
 
 
 def write(path: str | Path, result: Mapping[str, Any]) -> None:
@@ -24,7 +24,10 @@ def write(path: str | Path, result: Mapping[str, Any]) -> None:
     if suffix == ".json":
         write_json(path, kept)
     elif suffix == ".csv":
-        rows = ([result["case"], *(_cell(row[key]) for key in ("name", *COLUMNS[2:]))] for row in result["scores"])
+        flags = " ".join(result.get("flags", ()))  # scenes of earlier versions have none
+        rows = (
+            [result["case"], *(_cell(row[key]) for key in ("name", *COLUMNS[2:-1])), flags] for row in result["scores"]
+        )
         write_csv(path, COLUMNS, rows)
     else:
         raise ValueError(f"{path.name}: results are written as {', '.join(FORMATS)}")

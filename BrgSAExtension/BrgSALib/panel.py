@@ -48,7 +48,7 @@ class Panel:
         self._dialogs = dialogs or Dialogs()
         self._parameters: Any = None
         self._result: Mapping[str, Any] | None = None
-        self._scoring = self._checking = False
+        self._scoring = self._checking = self._force = False
         self._scored_volume_id = self._refused_volume_id = ""
         self._stop_reason = ""
         self._started = 0.0
@@ -157,7 +157,7 @@ class Panel:
                 self.say(problem)
                 return
             self.log(_("Installed: {names}.").format(names=", ".join(missing)))
-        self._scoring, self._started, self._stage = True, self._clock(), ""
+        self._scoring, self._started, self._stage, self._force = True, self._clock(), "", force
         self.say(_("Starting…"))
         self.refresh()
         self._scored_list = self._list_key()
@@ -327,7 +327,7 @@ class Panel:
             if self._dialogs.confirm(f"{message}\n\n{question}"):
                 combo = self._ui.precisionComboBox if name == "precision" else self._ui.deviceComboBox
                 combo.setCurrentIndex(combo.findText(value))
-                self.on_score_button()
+                self.on_score_button(self._force)
                 return
 
     def _show_result(self) -> None:

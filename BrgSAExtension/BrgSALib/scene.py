@@ -143,6 +143,7 @@ def write_result(volume: Any, result: Mapping[str, Any], table: Any = None) -> A
     ):
         table.SetAttribute(name, str(settings.get(key, "")))
     table.SetAttribute("BrgSA.Notice", result.get("notice") or "")
+    table.SetAttribute("BrgSA.Flags", " ".join(result.get("flags", ())))
     kept = {key: value for key, value in result.items() if key != "path"}  # that of a temporary copy
     table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(kept, ensure_ascii=True))
     table.SetNodeReferenceID(INPUT_REFERENCE, volume.GetID())

@@ -546,7 +546,7 @@ def test_the_log_is_copied(stub, phantom, host):
     assert host.log == ""
 
 
-def test_a_scan_that_fails_the_checks_is_scored_when_the_user_insists(phantom, host):
+def test_a_scan_that_fails_the_checks_is_scored_when_the_user_insists(phantom, host, tmp_path):
     slicer.util.arrayFromVolume(phantom)[:] = 0
     slicer.util.arrayFromVolumeModified(phantom)
     button = host.ui.scoreAnywayButton
@@ -561,9 +561,12 @@ def test_a_scan_that_fails_the_checks_is_scored_when_the_user_insists(phantom, h
     assert button.visible
     button.click()
     assert not button.visible
-    host.pump(lambda: idle(host), 120)
+    host.pump(lambda: idle(host))
     assert host.status.startswith("Done in") and host.ui.resultTable.rowCount == EIGHTEEN
     assert "Scored although the input checks refuse it" in host.ui.resultLabel.text
+    assert host.parameters.resultTable.GetAttribute("BrgSA.Flags").startswith("forced values-not-hu")
+    exports.write(tmp_path / "scores.csv", scene.read_result(host.parameters.resultTable))
+    assert ",forced values-not-hu" in (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()[1]
     host.score()  # once more without insisting
     assert "Not scored" in host.status and button.visible
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from process_table import wait
+from waiting import wait
 
 from brgsa import files
 from brgsa.errors import BrgSAError

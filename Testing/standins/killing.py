@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from process_table import marked, wait
+from process_table import marked
+from waiting import wait
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "open", "sqlite3.connect"}
 
@@ -52,7 +53,7 @@ class Child:
         """The exit code, or minus the number of the signal that ended it; nothing that it started is left then."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.ended = True
-        wait(lambda: not marked(self.mark), 120)
+        wait(lambda: not marked(self.mark))
         return code
 
 
