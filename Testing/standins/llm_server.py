@@ -24,7 +24,7 @@ class Reply(NamedTuple):
 
     `cut` closes the connection after that many bytes of the body (or before the status line, for -1). `raw` are bytes
     that are sent instead of an HTTP answer, and `again` bytes that follow every `delay` seconds until the client hangs
-    up; `sent` gets the length of each.
+    up (None: the server hangs up at once); `sent` gets the length of each.
     """
 
     status: int = 200
@@ -33,7 +33,7 @@ class Reply(NamedTuple):
     delay: float = 0.0
     cut: int | None = None
     raw: bytes = b""
-    again: bytes = b""
+    again: bytes | None = b""
     sent: list | None = None
 
 
@@ -142,7 +142,7 @@ class Server:
         self._at_once -= 1
         if reply.raw:
             writer.write(reply.raw)
-            while not reader.at_eof():
+            while reply.again is not None and not reader.at_eof():
                 writer.write(reply.again)
                 await writer.drain()
                 if reply.sent is not None:

@@ -14,6 +14,8 @@ from brgsa_training.summarize.prompt import AnswerError, Prompt, ask_again, pars
 from brgsa_training.summarize.reports import Report
 from brgsa_training.summarize.sentences import split_sentences
 
+_MOST_IN_A_ROW = 20  # reports without an answer, beside those in flight, after which a server counts as dead
+
 
 class Tally(NamedTuple):
     """The outcome of a run: answers that are good, that failed for good, and reports that a rerun will ask again."""
@@ -35,7 +37,7 @@ class OpenAIBackend:
         self._budget = budget
         self._price = price or Price(0.0, 0.0)
         self._asked: set[str] = set()
-        self._ok = self._failed = self._unanswered = 0
+        self._ok = self._failed = self._unanswered = self._in_a_row = 0
         self._reason = ""
 
     def run(self, reports: Iterable[Report], done: Callable[[float], object] = lambda spent: None) -> Tally:
@@ -43,7 +45,7 @@ class OpenAIBackend:
 
         Raises:
             SetupError: there is no key, the key is refused or the model does not exist.
-            BrgSAError: the server cannot be reached at all, or the ledger cannot be written.
+            BrgSAError: the server does not answer, or not any more, or the ledger cannot be written.
         """
         return asyncio.run(self._run(iter(reports), done))
 
@@ -117,12 +119,17 @@ class OpenAIBackend:
         except NoAnswerError as error:
             self._unanswered += 1
             self._reason = str(error)
-            if self._ok + self._failed == 0 and self._unanswered >= min(settings.concurrency, 4):
-                raise BrgSAError(f"{self._reason}. Nothing was answered; start again when the server does.") from error
+            self._in_a_row += 1
+            if self._in_a_row >= settings.concurrency + _MOST_IN_A_ROW:
+                raise BrgSAError(
+                    f"{self._reason}. {self._in_a_row} reports in a row were not answered; answers so far are kept. "
+                    "Start again when the server does."
+                ) from error
         return True
 
     def _keep(self, key: str, answer: Answer) -> None:
         self._ledger.put(key, self._job, answer)
+        self._in_a_row = 0
         if answer.status == "ok":
             self._ok += 1
         else:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from brgsa.errors import InputError, UsageError
 
 # What a name looks like: "Jane Doe", "SMITH, John", "J. Smith". Case counts here, and (?i:...) says where it does not.
-_CAPITAL = "[A-ZÇĞİÖŞÜÄÉÈÁÓÑ]"
+_CAPITAL = f"[A-Z{''.join(letter for letter in map(chr, range(0xC0, 0x530)) if letter.isupper())}]"
 _WORD = rf"{_CAPITAL}[\w'’-]+"
 # ... and how the next sentence begins after "Dr." at an end.
 _BEGINS = r"(?!(?i:the|there|no|in|it|an?|on|both|this|he|she|findings|impression|comparison|lungs?|heart)\b)"
@@ -62,7 +62,7 @@ _IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
             rf"\b(?:m\.?r\.?n|(?:medical|patient|case|file|hospital)\srecord|accession|acc(?=\s?[#:])|nhs|passport|identity|"
             rf"identification|national\sid|kimlik)\b\.?\s*{_NUMBER_WORD}?\.?\s*{_NUMBER}"
             rf"|\b(?:protocol|file|record|chart|account)\s*[:\#]\s*{_NUMBER}"
-            rf"|\b(?:protocol|patient|file|record|chart|hospital|unit|visit|encounter|episode|admission|account|policy|"
+            rf"|\b(?:protocol|patient|file|record|chart|hospital|unit|serial|visit|encounter|episode|admission|account|policy|"
             rf"insurance|study|exam|order)\s*{_NUMBER_WORD}\.?\s*{_NUMBER}"
             r"|(?<![\d.,])[1-9]\d{10}(?![\d.,]|\s?(?:mm|cm|hu)\b)"
             r"|\b1\.[23]\.\d+(?:\.\d+){4,}",

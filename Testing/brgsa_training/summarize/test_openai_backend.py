@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -130,6 +131,14 @@ def test_a_server_that_is_not_there_stops_the_run(llm, ask):
     assert "\n" not in str(caught.value)
 
 
+def test_a_server_that_stops_answering_ends_the_run_before_every_report_was_tried(llm, ask):
+    reports = [Report(str(number), f"Report {number}. There is a nodule.") for number in range(200)]
+    behave = lambda request: llm.problem(503, "gone") if request.number > 10 else llm.sensible(request)  # noqa: E731
+    with llm.Server(behave) as server, pytest.raises(BrgSAError, match=r"gone .* in a row were not answered"):
+        ask(server, reports, attempts=2)
+    assert len(server.asked) < 100
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -222,11 +231,53 @@ def test_a_hostile_answer_costs_one_report_and_no_other(llm, ask, answer):
         return reply if "Report 3." in request.report else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server, attempts=2, timeout_s=4.0 if "at a time" in answer else 60.0)
+        tally, answers, _ = ask(server, attempts=2, timeout_s=4.0 if "at a time" in answer else LONGEST_WAIT)
     assert tally.ok == 11 and tally.failed + tally.unanswered == 1
     assert answers["case_3"] is None or answers["case_3"].status == "failed"
     reason = answers["case_3"].error if answers["case_3"] else tally.reason
     assert reason and "\n" not in reason and len(reason) < 300
+
+
+@pytest.mark.slow
+def test_no_mutated_answer_ends_a_run(llm, ask):
+    """Bytes of good answers, cut, doubled, changed and put in another order: each costs at most its own report."""
+    randomness = random.Random(17)
+    body = llm.completion('{"abnormalities": []}').body
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    whole = (
+        head + b"content-length: %d\r\n\r\n" % len(body) + body,
+        head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
+        b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\n{}",
+    )
+
+    def mutated(request):
+        if not request.report or request.number % 2:
+            return llm.sensible(request)
+        answer = bytearray(randomness.choice(whole))
+        for _ in range(randomness.randint(1, 6)):
+            start = randomness.randrange(len(answer) + 1)
+            end = min(len(answer), start + randomness.randint(0, 12))
+            kept = bytes(answer[start:end])
+            answer[start:end] = randomness.choice(
+                (
+                    b"",
+                    kept * 2,
+                    randomness.randbytes(len(kept)),
+                    b"-6",
+                    b"1e400",
+                    b"[" * 3000,
+                    b"\r\n",
+                    b"\0",
+                    b"9" * 30,
+                )
+            )
+        return llm.Reply(raw=bytes(answer) or b"x", again=None)
+
+    reports = [Report(str(number), f"Report {number}. There is a nodule.") for number in range(5000)]
+    with llm.Server(mutated) as server:
+        tally, _, _ = ask(server, reports, attempts=1, timeout_s=LONGEST_WAIT, concurrency=8)
+    assert tally.ok + tally.failed + tally.unanswered == len(reports)
+    assert tally.ok and tally.unanswered
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"400 Bad"])
@@ -237,7 +288,7 @@ def test_no_answer_is_read_beyond_its_limit(llm, ask, status):
     endless = llm.Reply(raw=head, again=b"100000\r\n" + b" " * 2**20 + b"\r\n", sent=sent)
     behave = lambda request: endless if request.report else llm.sensible(request)  # noqa: E731
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server, REPORTS[:1], timeout_s=60.0)
+        tally, answers, _ = ask(server, REPORTS[:1], timeout_s=LONGEST_WAIT)
     assert tally.failed == 1
     assert answers["case_0"].error == "the server's answer is longer than 1400000 bytes"
     assert len(sent) < 20  # of a megabyte each; the rest is what sockets hold

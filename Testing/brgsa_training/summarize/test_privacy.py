@@ -24,6 +24,12 @@ def test_what_radiologists_write_is_no_identifier(text):
     assert find_identifier(f"The heart is of normal size.\n{text}\nNo pleural effusion.") is None
 
 
+def test_the_sentences_of_the_challenge_set_hold_none():
+    with FIXTURE.with_name("report-phrases.csv").open(encoding="utf-8", newline="") as file:
+        found = [row["sentence"] for row in csv_dicts(file) if find_identifier(row["sentence"])]
+    assert found == []
+
+
 def test_real_reports_hold_none(real_reports):
     for path in real_reports.glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
