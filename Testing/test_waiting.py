@@ -47,8 +47,12 @@ def faults(source):
             if isinstance(node, ast.Assert) and (reads_a_clock(node.test) or held & names(node.test)):
                 yield node.lineno
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "timeout" and isinstance(node.value, ast.Constant):
-            yield node.value.lineno
+        limits = []
+        if isinstance(node, ast.keyword) and node.arg == "timeout":
+            limits = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("wait", "join"):
+            limits = node.args
+        yield from (limit.lineno for limit in limits if type(getattr(limit, "value", None)) in (int, float))
 
 
 def test_no_test_asserts_a_time_or_has_a_limit_of_its_own():
@@ -65,6 +69,7 @@ def test_no_test_asserts_a_time_or_has_a_limit_of_its_own():
         "started = time.time()\n    took = 5 - started\n    assert 3 > took",
         "seen.append(time.monotonic())\n    assert seen[1] > 3",
         "subprocess.run(command, timeout=60)",
+        "thread.join(10)",
     ],
 )
 def test_assertions_on_times_are_found(line):

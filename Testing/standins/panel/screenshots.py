@@ -35,12 +35,12 @@ def main(scan, folder):
     host = module_host.Host()
     host.window.resize(500, 1200)
     host.ui.scoreButton.click()
-    host.pump(lambda: host.ui.progressBar.value > 450, 300)
+    host.pump(lambda: host.ui.progressBar.value > 450)
     host.picture(folder / "slicer-scoring.png")
-    host.pump(lambda: host.ui.scoreButton.text == "Score", 300)
+    host.pump(lambda: host.ui.scoreButton.text == "Score")
     wide(host, volume).save(str(folder / "slicer-panel.png"))
     host.ui.resultTable.cellDoubleClicked.emit(0, 0)
-    host.pump(lambda: host.parameters.heatmap is not None, 300)
+    host.pump(lambda: host.parameters.heatmap is not None)
     wide(host, volume).save(str(folder / "slicer-heatmap.png"))
 
     rows = host.panel.abnormality_rows
@@ -70,7 +70,7 @@ def similar_cases(host, volume, scan, folder):
     index, done = str(Path(PRIVATE.name) / "index"), []
     session = host.logic.activeSession()
     session.start("index", done.append, lambda *why: done.append(why), lambda *_: None, inputs=others, index=index)
-    host.pump(lambda: done, 300)
+    host.pump(lambda: done)
     ui = host.ui
     for section in (ui.resultsCollapsibleButton, ui.setupCollapsibleButton, ui.logCollapsibleButton):
         section.collapsed = True
@@ -78,7 +78,7 @@ def similar_cases(host, volume, scan, folder):
     host.window.resize(500, 766)
     ui.indexLineEdit.text = index
     ui.similarScanButton.click()
-    host.pump(lambda: "best" in ui.similarLabel.text, 300)
+    host.pump(lambda: "best" in ui.similarLabel.text)
     ui.similarTable.selectRow(0)
     ui.indexLineEdit.text = "/data/chest-ct-index"  # a path that says more than that of a temporary folder
     ui.similarTable.cellDoubleClicked.emit(0, 0)
@@ -115,7 +115,7 @@ def report_check(host, volume):
     host.parameters.heatmap = None
     ui.reportTable.selectRow(0)
     ui.reportTable.cellDoubleClicked.emit(0, 0)
-    host.pump(lambda: host.parameters.heatmap is not None, 300)
+    host.pump(lambda: host.parameters.heatmap is not None)
     return wide(host, volume)
 
 
