@@ -63,14 +63,17 @@ def require_writable(folder: str | os.PathLike) -> None:
     folder = Path(folder)
     try:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=folder) as file:
-            file.write(bytes(4096))
-            file.flush()
-        for path in missing:
-            path.rmdir()
+        temporary, lock = _new_part(folder, "")
+        try:
+            temporary.write_bytes(bytes(4096))
+        finally:
+            lock.close()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(folder, error) from error
+    with contextlib.suppress(OSError):  # another process works there by now
+        for path in missing:
+            path.rmdir()
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ model:
   text_length: 24
   bank_size: 20
 optimizer: {lr: 0.01, betas: [0.9, 0.999], clip: 5}
-training: {batch_size: 4, steps: 24, validate_every: 4, save_every: 3, text_dropout: true, tensorboard: false,
+training: {batch_size: 4, steps: 15, validate_every: 4, save_every: 3, text_dropout: true, tensorboard: false,
            device: cpu, precision: fp32, patience: null}
 """
 DEMONSTRATION = """

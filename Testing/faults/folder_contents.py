@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,21 @@ import numpy as np
 
 TIMES = {"seconds", "finished"}
 # End of a file's name -> what is in its lines that tell of times.
-TIMED_LINES = {"README.md": b" s for the ", "SHA256SUMS": b"  README.md", ".html": b'class="provenance"'}
+TIMED_LINES = {"README.md": b" s for the ", "SHA256SUMS": b"  README.md"}
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """A digest of every file below a folder, hidden ones included, by its relative path; locks are left out."""
+def contents(folder: Path, foreign: Collection[Path] = ()) -> dict[str, str]:
+    """A digest of every file below a folder, hidden ones included, by its relative path; locks are left out.
+
+    An index that was killed after it had written a data folder writes another one, of the next number.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "run.json" and not path.name.endswith((".lock", "-wal", "-shm")):
-            found[path.relative_to(folder).as_posix()] = hashlib.sha256(_content(path)).hexdigest()
+        passed_over = path in foreign or path.name == "run.json" or path.name.endswith((".lock", "-wal", "-shm"))
+        if path.is_file() and not passed_over:
+            name = re.sub(r"data-\d{5}", "data-N", path.relative_to(folder).as_posix())
+            assert name not in found, f"{name} is there twice"
+            found[name] = hashlib.sha256(_content(path)).hexdigest()
     return found
 
 
@@ -41,9 +49,12 @@ def _content(path: Path) -> bytes:
     if path.suffix == ".sqlite":
         return _plain(ledger(path))
     if path.suffix == ".json":
-        return _plain(_without_times(json.loads(path.read_bytes())))
+        text = re.sub(r"data-\d{5}", "data-N", path.read_text(encoding="utf-8"))
+        return _plain(_without_times(json.loads(text)))
     if path.name in ("manifest.csv", "failures.csv"):  # lines in the order in which processes were ready
         return b"\n".join(sorted(path.read_bytes().splitlines()))
+    if path.suffix == ".html":
+        return re.sub(rb"<td>\d+\.\d\d</td>", b"", path.read_bytes())  # seconds; scores have more digits
     timed = next((word for name, word in TIMED_LINES.items() if path.name.endswith(name)), None)
     return b"\n".join(line for line in path.read_bytes().splitlines() if timed is None or timed not in line)
 

@@ -53,31 +53,39 @@ PRETRAIN = (
 IMAGE = (
     "--data.cache {material}/cache --data.crop null --model.patch_size [4,4,4] --model.position_grid [2,2,2] "
     "--model.vision_width 24 --model.vision_depth 1 --model.vision_heads 2 --model.vision_mlp_size 48 "
-    "--training.batch_size 4 --training.steps 30 --training.save_every 2 --training.device cpu "
+    "--training.batch_size 4 --training.steps 12 --training.save_every 2 --training.device cpu "
     "--training.precision fp32 --out out --resume auto"
 )
 SCORE = "--device cpu --abnormalities {material}/list.txt --heatmap Emphysema --report html"
 COMMANDS = {
     "score": Command(brgsa, f"score {{material}}/scans --out out {SCORE}", ("cases/*/scores.json",)),
     "index": Command(brgsa, "index {material}/scans --out out --device cpu", ("unfinished/embeddings/*.npz",)),
-    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), 10, 8),
+    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), 10, 6),
     "generate": Command(
-        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), 25, 12
+        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), 20, 10
     ),
     "generate, 2 processes": Command(
-        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), 0, 20
+        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), 0, 16
     ),
     "preprocess": Command(
-        training, "preprocess folder {material}/phantoms/volumes --workers 1 --out out", ("volumes/*.npy",), 25, 12
+        training,
+        "preprocess folder {material}/scans --plan {material}/plan.json --workers 1 --out out",
+        ("volumes/*.npy",),
+        20,
+        10,
     ),
     "preprocess, 2 processes": Command(
-        training, "preprocess folder {material}/phantoms/volumes --workers 2 --out out", ("volumes/*.npy",), 0, 20
+        training,
+        "preprocess folder {material}/scans --plan {material}/plan.json --workers 2 --out out",
+        ("volumes/*.npy",),
+        0,
+        16,
     ),
     "summarize, rules": Command(training, "summarize {material}/reports.jsonl --out out"),
-    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), 40),
-    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), 20, 12),
+    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), 30),
+    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), 12, 8),
     "train-demo": Command(
-        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), 12, 8
+        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), 6, 4
     ),
 }
 
@@ -114,7 +122,7 @@ class Round:
         self.check()
         parts = [path for path in self.folder.rglob("*") if ".part" in path.name and path not in self.foreign]
         assert not parts, "parts of files of killed runs are left"
-        return {name: digest for name, digest in contents(self.out).items() if self.out / name not in self.foreign}
+        return contents(self.out, self.foreign)
 
     def check(self) -> None:
         """Nothing of the user's was touched, and nothing that was done is done again."""
