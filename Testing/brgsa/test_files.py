@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import wait
 
@@ -76,6 +76,7 @@ def test_a_lone_carriage_return_stays_inside_its_cell(tmp_path):
     assert read_back(tmp_path / "a.csv")[1] == ["one\r=two", "three"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=2, max_size=4))
 def test_any_row_comes_back(tmp_path_factory, row):
     path = tmp_path_factory.getbasetemp() / "any.csv"

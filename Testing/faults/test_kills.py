@@ -57,6 +57,7 @@ IMAGE = (
     "--training.precision fp32 --out out --resume auto"
 )
 SCORE = "--device cpu --abnormalities {material}/list.txt --heatmap Emphysema --report html"
+PREPROCESS = "preprocess folder {material}/scans --plan {material}/plan.json --out out"
 COMMANDS = {
     "score": Command(brgsa, f"score {{material}}/scans --out out {SCORE}", ("cases/*/scores.json",)),
     "index": Command(brgsa, "index {material}/scans --out out --device cpu", ("unfinished/embeddings/*.npz",)),
