@@ -14,6 +14,7 @@ The numbers follow the released code (docs/method.md); where it is only quaint, 
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+
+from brgsa.class_token import class_token
 
 
 class BrgSAConfig(PretrainedConfig):
@@ -83,16 +86,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:  # (B, N, W) -> (B, rows or N, W)
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, W) -> (B, N, W)
         B, N, W = x.shape
-        rows = N if rows is None else rows
-        # Only the first `rows` tokens ask; all tokens answer.
-        q = F.linear(x[:, :rows], self.qkv.weight[:W], self.qkv.bias[:W]) if rows < N else None
-        qkv = self.qkv(x) if q is None else F.linear(x, self.qkv.weight[W:], self.qkv.bias[W:])
-        *first, k, v = qkv.view(B, N, -1, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, N, W/H)
-        q = first[0] if first else q.view(B, rows, self.heads, W // self.heads).transpose(1, 2)  # (B, H, rows, W/H)
+        q, k, v = self.qkv(x).view(B, N, 3, self.heads, W // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, N, W/H)
         x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(B, rows, W))
+        return self.proj(x.transpose(1, 2).reshape(B, N, W))
 
 
 class Block(nn.Module):
@@ -105,8 +103,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_size), nn.GELU(), nn.Linear(mlp_size, width))
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:  # (B, N, W) -> (B, rows or N, W)
-        x = x[:, :rows] + self.attention(self.norm1(x), rows)
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, W) -> (B, N, W)
+        x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
@@ -162,17 +160,15 @@ class VisionTransformer3D(nn.Module):
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
         return x + self.position_table(self.grid(volume.shape[2:]))
 
-    def forward(self, volume: Tensor, class_token_only: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the class token (B, W) and the patch tokens (B, P, W).
+    def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
+        """Run blocks one after the other, (B, N, W) -> (B, N, W)."""
+        for block in blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpoint_blocks else block(x)
+        return x
 
-        With `class_token_only` the last block computes nothing for the patches, which come back as (B, 0, W); the class
-        token is the same, and a full-size encoder has a fourteenth less to do.
-        """
-        x = self.embed(volume)
-        for depth, block in enumerate(self.blocks, start=1):
-            rows = 1 if class_token_only and depth == len(self.blocks) else None
-            x = checkpoint(block, x, rows, use_reentrant=False) if self.checkpoint_blocks else block(x, rows)
-        x = self.norm(x)
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class token (B, W) and the patch tokens (B, P, W)."""
+        x = self.norm(self.run(self.blocks, self.embed(volume)))
         return x[:, 0], x[:, 1:]
 
 
@@ -282,7 +278,7 @@ class BrgSAModel(PreTrainedModel):
 
     def embed_image(self, volume: Tensor) -> Tensor:
         """(B, 1, X, Y, Z) normalised HU, see preprocess.to_input -> v, (B, E), not normalised."""
-        return self.vision_projection(self.vision(volume, class_token_only=True)[0])
+        return self.vision_projection(class_token(self.vision, volume))
 
     def embed_patches(self, volume: Tensor) -> Tensor:
         """(B, 1, X, Y, Z) -> one embedding for each patch, (B, P, E), in the same space as v."""
