@@ -10,7 +10,7 @@ import numpy as np
 
 from brgsa.errors import InputError
 from brgsa.files import write_csv
-from brgsa_training.summarize.labels import NOT_MENTIONED, UNCERTAIN, UNCERTAIN_AS, LabelTable
+from brgsa_training.summarize.labels import NOT_MENTIONED, NOT_REVIEWED, UNCERTAIN, UNCERTAIN_AS, LabelTable
 
 MEASURES = ("precision", "recall", "f1", "kappa")
 _CHUNK = 50  # bootstrap samples at a time
@@ -60,9 +60,9 @@ def agree(
         raise InputError(f"the two label tables have no {what} in common. Check their identifiers and column names.")
     machine = table.values[[row for row, _ in rows]][:, [table.names.index(name) for name in shared]]
     truth = reference.values[[row for _, row in rows]][:, [reference.names.index(name) for name in shared]]
-    used = np.ones(machine.shape, dtype=bool)
+    used = (machine != NOT_REVIEWED) & (truth != NOT_REVIEWED)
     if uncertain == "ignore":
-        used = (machine != UNCERTAIN) & (truth != UNCERTAIN)
+        used &= (machine != UNCERTAIN) & (truth != UNCERTAIN)
     positive = {1, UNCERTAIN} if uncertain == "positive" else {1}
     said, true = (np.isin(values, list(positive)) & used for values in (machine, truth))
 
@@ -94,7 +94,14 @@ def agree(
             values.append((float(point[number, measure]), float(low), float(high)))
         column = slice(number, number + 1) if number < len(shared) else slice(None)
         results.append(
-            Agreement(name, len(rows), int(true[:, column].sum()), *values, float(baselines[number]), uncertain)
+            Agreement(
+                name,
+                int(used[:, column].any(axis=1).sum()),
+                int(true[:, column].sum()),
+                *values,
+                float(baselines[number]),
+                uncertain,
+            )
         )
     return results
 
@@ -173,7 +180,7 @@ def agreement_text(results: Sequence[Agreement]) -> str:
         f1, kappa = (f"{value:5.3f} [{low:5.3f}, {high:5.3f}]" for value, low, high in (result.f1, result.kappa))
         simple = f"{result.positives:8d}  {result.precision[0]:9.3f}  {result.recall[0]:6.3f}"
         lines.append(f"{result.name:<{width}}  {simple}  {f1}  {result.f1_all_present:11.3f}  {kappa}")
-    lines.append(f"{results[0].reports} reports; all present: F1 of calling everything present")
+    lines.append(f"{max(result.reports for result in results)} reports; all present: F1 of calling everything present")
     return "\n".join(lines)
 
 

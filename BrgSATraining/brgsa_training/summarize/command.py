@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import UsageError
-from brgsa_training.summarize.labels import add_uncertain_option
+from brgsa_training.summarize.labels import NOT_REVIEWED, add_uncertain_option
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
 
@@ -260,13 +260,14 @@ def _apply_corrections(arguments: argparse.Namespace) -> None:
     reports = list(dict.fromkeys(row.report for row in rows))
     reviewed = [name for name in vocabulary.names if any(row.abnormality == name for row in rows)]
     said = {(row.report, row.abnormality): (label_of(row.machine), label_of(row.reader)) for row in rows}
-    cells = [[said.get((report, name), (None, None)) for name in reviewed] for report in reports]
+    cells = [[said.get((report, name), (NOT_REVIEWED, NOT_REVIEWED)) for name in reviewed] for report in reports]
     tables = [table_of(reports, reviewed, [[cell[side] for cell in row] for row in cells]) for side in (0, 1)]
     results = agree(*tables, uncertain=variant.uncertain)
     write_agreement(arguments.out / "agreement.csv", {("machine", "reader"): results})
     changed = sum(row.reader != row.machine for row in rows)
-    print(agreement_text([result for result in results if result.positives]))
-    print(f"{changed} of {len(rows)} lines corrected; {counts['reports']} reports in {arguments.out}")
+    shown = [result for result in results if result.positives]
+    print(agreement_text(shown) if shown else "the reader found no abnormality present, so there is no F1 or recall")
+    print(f"{changed} of {len(rows)} reviewed lines corrected; {counts['reports']} reports in {arguments.out}")
 
 
 def _captions(arguments: argparse.Namespace) -> None:

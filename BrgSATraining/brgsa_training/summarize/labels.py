@@ -21,6 +21,7 @@ ID_COLUMN = "report"
 VALUES = {Status.PRESENT: "1", Status.ABSENT: "0", Status.UNCERTAIN: "-1"}
 UNCERTAIN = -1
 NOT_MENTIONED = -2
+NOT_REVIEWED = -3  # a cell that no reader has looked at: it counts nowhere
 UNCERTAIN_AS = ("negative", "positive", "ignore")  # what an uncertain label counts as; the first is the default
 
 

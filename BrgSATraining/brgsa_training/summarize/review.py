@@ -1,11 +1,12 @@
 """The correction loop: a sample of reports for a reader, and the reader's corrections back into the results.
 
 Layout of a review table (CSV): report, abnormality, machine, reader, evidence, location. `machine` and `reader` are
-present, absent, uncertain or not mentioned; an empty reader cell agrees with the machine. The HTML page saves such a
-table.
+present, absent, uncertain or not mentioned; an empty reader cell says that the row was not reviewed, and counts
+nowhere. The HTML page saves such a table.
 """
 
 import csv
+import hashlib
 import heapq
 import html
 import itertools
@@ -123,14 +124,17 @@ def write_review_html(
     """
     template = (Path(__file__).parent / "data" / "review.html").read_text(encoding="utf-8")
     before, after = template.split("<!-- reports -->")
+    rows = [review_rows(summary, names, vocabulary, first.get(summary.id, ())) for summary in summaries]
+    # The browser keeps the answers under this name, so that a page that is opened again goes on.
+    name = hashlib.sha256(repr([row[:3] for row in itertools.chain.from_iterable(rows)]).encode()).hexdigest()[:16]
     with atomic_open(path) as file:
-        file.write(before)
-        for summary in summaries:
-            file.write(_section(summary, review_rows(summary, names, vocabulary, first.get(summary.id, ()))))
+        file.write(before.replace("<body>", f'<body data-review="{name}">'))
+        for summary, lines in zip(summaries, rows, strict=True):
+            file.write(_section(summary, lines, names, first.get(summary.id, ())))
         file.write(after)
 
 
-def _section(summary: Summary, rows: Sequence[Row]) -> str:
+def _section(summary: Summary, rows: Sequence[Row], names: Sequence[str], first: Collection[str]) -> str:
     evidence: dict[str, list[str]] = {}
     for finding in summary.findings:
         evidence.setdefault(finding.evidence, []).append(
@@ -143,15 +147,15 @@ def _section(summary: Summary, rows: Sequence[Row]) -> str:
             escaped = f'<mark title="{html.escape("; ".join(dict.fromkeys(evidence[sentence])))}">{escaped}</mark>'
         text.append(escaped)
     lines = []
-    for row in rows:
-        options = "".join(
-            f"<option{' selected' if choice == row.machine else ''}>{choice}</option>" for choice in CHOICES
-        )
+    for rank, row in enumerate(rows):
+        said = row.machine.replace(" ", "-")
         lines.append(
-            f'<tr class="{row.machine.replace(" ", "-")}" data-report="{html.escape(row.report)}" '
-            f'data-abnormality="{html.escape(row.abnormality)}" data-machine="{row.machine}">'
-            f"<td>{html.escape(row.abnormality)}</td><td>{row.machine}</td><td><select>{options}</select></td>"
-            f"<td>{html.escape(row.evidence)}</td></tr>"
+            f'<tr class="row" data-report="{html.escape(row.report)}" '
+            f'data-abnormality="{html.escape(row.abnormality)}" data-machine="{row.machine}" '
+            f'data-rank="{rank}" data-place="{names.index(row.abnormality)}" '
+            f'data-first="{int(row.abnormality in first)}"><td>{html.escape(row.abnormality)}</td>'
+            f'<td class="machine"><span class="{said}">{row.machine}</span></td><td class="reader"></td>'
+            f'<td class="evidence"><span>{html.escape(row.evidence)}</span></td></tr>'
         )
     return (
         f"<section><h2>{html.escape(summary.id)}</h2><p>{' '.join(text)}</p>"
@@ -161,10 +165,10 @@ def _section(summary: Summary, rows: Sequence[Row]) -> str:
 
 
 def read_review(path: str | Path, vocabulary: Vocabulary) -> list[Row]:
-    """Read a review table that a reader has filled in; empty reader cells become the machine's word.
+    """Read the reviewed rows of a review table: those with a word in the reader's column.
 
     Raises:
-        InputError: names the row with an unknown abnormality or status.
+        InputError: names the row with an unknown abnormality or status; or no row was reviewed.
     """
     path = Path(path)
     rows: list[Row] = []
@@ -178,19 +182,20 @@ def read_review(path: str | Path, vocabulary: Vocabulary) -> list[Row]:
                 )
             for number, record in enumerate(reader, 2):
                 row = Row(*((record.get(column) or "").strip() for column in COLUMNS))
-                row = row._replace(machine=row.machine.lower(), reader=row.reader.lower() or row.machine.lower())
+                row = row._replace(machine=row.machine.lower(), reader=row.reader.lower())
                 if row.abnormality not in vocabulary.names:
                     raise InputError(f"{path}, row {number}: {row.abnormality!r} is not in the vocabulary.")
-                for said in (row.machine, row.reader):
+                for said in (row.machine, row.reader or row.machine):
                     if said not in CHOICES:
                         raise InputError(f"{path}, row {number}: {said!r} is none of {', '.join(CHOICES)}.")
-                rows.append(row)
+                if row.reader:
+                    rows.append(row)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a UTF-8 CSV table ({error}).") from error
     if not rows:
-        raise InputError(f"{path} holds no review line.")
+        raise InputError(f"{path}: no row was reviewed. Fill the column 'reader' of every row that was read.")
     return rows
 
 

@@ -98,6 +98,33 @@ def test_corrections_win_over_findings_and_what_they_imply(tmp_path, vocabulary)
     assert [row.machine for row in review_rows(result, ["Pneumonia"], vocabulary)] == ["absent"]
 
 
+def test_a_row_that_nobody_reviewed_counts_nowhere(run, tmp_path, vocabulary):
+    out = tmp_path / "out"
+    (tmp_path / "r.csv").write_text("id,text\na,A nodule is seen in the lung. Cardiomegaly.\nb,No nodule.\n", "utf-8")
+    assert run("summarize", tmp_path / "r.csv", "--out", out, "--labels", "ct-rate-18")[0] == 0
+    sheet = tmp_path / "sheet.csv"
+    assert run("summarize", "review", out, "--out", sheet, "--labels", "ct-rate-18")[0] == 0
+    apply = ("summarize", "apply-corrections", sheet, "--results", out, "--out", tmp_path / "corrected")
+    code, _, err = run(*apply)
+    assert code == 3 and "no row was reviewed" in err and not (tmp_path / "corrected").exists()
+
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = {("a", "Lung nodule"): "present", ("b", "Lung nodule"): "absent", ("a", "Cardiomegaly"): "absent"}
+    with sheet.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"reader": answers.get((row["report"], row["abnormality"]), "")} for row in rows)
+    code, text, err = run(*apply)
+    assert code == 0, err
+    assert "1 of 3 reviewed lines corrected" in text and "uncertain (-1) counts as negative" in text
+    with (tmp_path / "corrected" / "agreement.csv").open(newline="") as file:
+        measured = {row["abnormality"]: row for row in csv.DictReader(file)}
+    assert set(measured) == {"Lung nodule", "Cardiomegaly", "macro", "micro"}
+    assert (measured["Lung nodule"]["reports"], measured["Lung nodule"]["f1"]) == ("2", "1.0")
+    assert (measured["Cardiomegaly"]["reports"], measured["Cardiomegaly"]["precision"]) == ("1", "0.0")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
