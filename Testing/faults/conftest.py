@@ -1,13 +1,21 @@
 """What the commands under attack work on, and the table of what was done to them."""
 
+import functools
 import json
 import os
+import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-from killing import Child
+from killing import Child, count_changes
 from process_table import new_mark
+
+sys.path.append(str(Path(__file__).parent))
+from attacked import COMMANDS, Round
+from folder_contents import contents
 
 # The children are copies of this process: what they import is paid for once here. Nothing here computes with torch.
 import brgsa_training.phantom.demonstration
@@ -81,6 +89,26 @@ def material(tmp_path_factory, parity):
     )
     (folder / "reports.jsonl").write_text("".join(f"{json.dumps(report)}\n" for report in reports))
     return folder
+
+
+@pytest.fixture(scope="session")
+def uncut(material, tmp_path_factory):
+    """The result of an uncut run of a command, the number of its changes of files, and its seconds."""
+
+    @functools.cache
+    def run(name: str) -> tuple[dict[str, str], int, float]:
+        folder, other = tmp_path_factory.mktemp("uncut"), tmp_path_factory.mktemp("uncut")
+        counted, timed = Round(COMMANDS[name], material, folder), Round(COMMANDS[name], material, other)
+        assert counted.start(count_changes(counted.out, folder / "changes")).wait() == 0, (
+            folder / "log.txt"
+        ).read_text()
+        started = time.monotonic()
+        assert timed.start().wait() == 0
+        seconds = time.monotonic() - started
+        assert contents(counted.out) == contents(timed.out), "two uncut runs differ"
+        return contents(timed.out), int((folder / "changes").read_text()), seconds
+
+    return run
 
 
 @pytest.fixture

@@ -2,19 +2,16 @@
 
 import random
 import sqlite3
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from folder_contents import contents, ledger
 from killing import Child
 from llm_server import Server
 from process_table import new_mark
 
 from brgsa_training.cli import main as training
-
-sys.path.append(str(Path(__file__).parent))
-from folder_contents import contents, ledger
 
 pytestmark = [
     pytest.mark.faults,

@@ -40,7 +40,6 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             _run(main, list(arguments), folder, self.mark, prepare)
-        self.ended = False
 
     def kill(self, tree: bool) -> bool:
         """Kill the process, or its whole session; return whether that is what ended it."""
@@ -51,10 +50,13 @@ class Child:
 
     def wait(self) -> int:
         """The exit code, or minus the number of the signal that ended it; nothing that it started is left then."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        self.ended = True
+        code = self.code()
         wait(lambda: not marked(self.mark))
         return code
+
+    def code(self) -> int:
+        """The same, while another child with its mark may be at work."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def before_change(number: int, folder: Path) -> Callable[[], None]:

@@ -1,0 +1,124 @@
+"""The commands under attack, and a folder in which one is attacked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from folder_contents import contents
+from killing import Child
+from process_table import new_mark
+
+from brgsa.commands.main import main as brgsa
+from brgsa_training.cli import main as training
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command under attack.
+
+    Attributes:
+        main, arguments: what is called, with the folder of the material for {material}; it writes to `out`.
+        records: patterns of the files that say what is done: none of them may be written again.
+        changes: kills before a change of a file, at most.
+        moments: kills at random moments, at least.
+    """
+
+    main: Callable
+    arguments: str
+    records: tuple[str, ...] = ()
+    changes: int = 25
+    moments: int = 20
+
+
+PRETRAIN = (
+    "--config {material}/recipe.yaml --data.cache {material}/cache --data.captions {material}/phantoms/captions.json "
+    "--data.vocabulary {material}/vocab.txt --out out --resume auto"
+)
+IMAGE = (
+    "--data.cache {material}/cache --data.crop null --model.patch_size [4,4,4] --model.position_grid [2,2,2] "
+    "--model.vision_width 24 --model.vision_depth 1 --model.vision_heads 2 --model.vision_mlp_size 48 "
+    "--training.batch_size 4 --training.steps 12 --training.save_every 2 --training.device cpu "
+    "--training.precision fp32 --out out --resume auto"
+)
+SCORE = "--device cpu --abnormalities {material}/list.txt --heatmap Emphysema --report html"
+PREPROCESS = "preprocess folder {material}/scans --plan {material}/plan.json --out out"
+COMMANDS = {
+    "score": Command(brgsa, f"score {{material}}/scans --out out {SCORE}", ("cases/*/scores.json",)),
+    "index": Command(brgsa, "index {material}/scans --out out --device cpu", ("unfinished/embeddings/*.npz",)),
+    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), 10, 6),
+    "generate": Command(
+        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), 20, 10
+    ),
+    "generate, 2 processes": Command(
+        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), 0, 16
+    ),
+    "preprocess": Command(
+        training,
+        "preprocess folder {material}/scans --plan {material}/plan.json --workers 1 --out out",
+        ("volumes/*.npy",),
+        20,
+        10,
+    ),
+    "preprocess, 2 processes": Command(
+        training,
+        "preprocess folder {material}/scans --plan {material}/plan.json --workers 2 --out out",
+        ("volumes/*.npy",),
+        0,
+        16,
+    ),
+    "summarize, rules": Command(training, "summarize {material}/reports.jsonl --out out"),
+    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), 30),
+    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), 12, 8),
+    "train-demo": Command(
+        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), 6, 4
+    ),
+}
+
+
+class Round:
+    """One folder in which a command is killed and goes on, with files of the user's beside and among its own."""
+
+    def __init__(self, command: Command, material: Path, folder: Path):
+        self.command, self.folder, self.out = command, folder / "work", folder / "work" / "out"
+        self.arguments = [part.format(material=material) for part in command.arguments.split()]
+        self.mark = new_mark() | {"BRGSA_CACHE": str(folder / "cache")}
+        self.foreign: dict[Path, bytes] = {}
+        self.done: dict[Path, tuple[int, int]] = {}
+        for name in ("notes.txt", "out.old/scores.csv", ".out.part", ".scores.csv", "out2/run.json", "data-1/scan.nii"):
+            self.plant(self.folder / name)
+
+    def plant(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"mine: {path.name}".encode())
+        self.foreign[path] = path.read_bytes()
+
+    def start(self, prepare: Callable[[], None] = lambda: None) -> Child:
+        return Child(self.command.main, self.arguments, self.folder, self.mark, prepare)
+
+    def after_kill(self) -> None:
+        self.check()
+        if any(self.out.glob("[!.]*")):
+            self.plant(self.out / "my notes.txt")
+
+    def finish(self) -> dict[str, str]:
+        """Let the command end by itself and say what it left."""
+        code = self.start().wait()
+        assert code == 0, (self.folder.parent / "log.txt").read_text()[-2000:]
+        self.check()
+        parts = [path for path in self.folder.rglob("*") if ".part" in path.name and path not in self.foreign]
+        assert not parts, "parts of files of killed runs are left"
+        return contents(self.out, self.foreign)
+
+    def check(self) -> None:
+        """Nothing of the user's was touched, and nothing that was done is done again."""
+        for path, content in self.foreign.items():
+            assert path.read_bytes() == content, f"{path} was touched"
+        for path, state in self.done.items():
+            assert not path.exists() or identity(path) == state, f"{path} was made again"
+        for pattern in self.command.records:
+            self.done |= {path: identity(path) for path in self.out.glob(pattern) if not path.name.startswith(".")}
+
+
+def identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns

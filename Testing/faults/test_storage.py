@@ -1,0 +1,84 @@
+"""A full disk, a folder that cannot be written and a second run in the same folder: each a sentence, and a rerun ends.
+
+Disks are small file systems in memory, which only root may mount.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from attacked import COMMANDS, Round
+from waiting import wait
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc"),
+]
+
+
+@pytest.fixture
+def disk():
+    """disk(path, options) mounts a file system in memory, or gives it other options."""
+    mounted = []
+
+    def mount(path: Path, options: str) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        options = f"remount,{options}" if path in mounted else options
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root may mount a file system")
+        mounted.append(path)
+
+    yield mount
+    for path in set(mounted):
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def sentence(one: Round) -> str:
+    """The last line that the command printed, which is its error."""
+    text = (one.folder.parent / "log.txt").read_text()
+    assert "Traceback" not in text, text[-2000:]
+    last = text.strip().splitlines()[-1]
+    assert "error: " in last, text[-2000:]
+    return last
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_is_a_sentence_and_a_rerun_ends(name, uncut, material, tmp_path, disk, attacks):
+    expected, _, _ = uncut(name)
+    one, whole = Round(COMMANDS[name], material, tmp_path / "full"), Round(COMMANDS[name], material, tmp_path / "whole")
+    assert whole.start().wait() == 0
+    blocks = sum(1 + path.stat().st_size // 4096 for path in whole.out.rglob("*") if path.is_file())
+    disk(one.out, f"size={4096 * max(2, blocks // 2)}")
+    assert one.start().wait() not in (0, 70)
+    attacks(f"{name}: full disk")
+    assert "Free some space" in sentence(one) or "disk is full" in sentence(one)
+    disk(one.out, "size=100m")
+    assert one.finish() == expected
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_read_only_folder_is_a_sentence_and_a_rerun_ends(name, uncut, material, tmp_path, disk, attacks):
+    expected, _, _ = uncut(name)
+    one = Round(COMMANDS[name], material, tmp_path / "one")
+    disk(one.out, "size=100m,ro")
+    assert one.start().wait() not in (0, 70)
+    attacks(f"{name}: read-only folder")
+    assert "out" in sentence(one)
+    disk(one.out, "size=100m,rw")
+    assert one.finish() == expected
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_second_run_in_the_same_folder_does_no_harm(name, uncut, material, tmp_path, attacks):
+    expected, _, _ = uncut(name)
+    one = Round(COMMANDS[name], material, tmp_path / "one")
+    first = one.start()
+    wait(lambda: one.out.is_dir() and any(one.out.iterdir()))
+    second = one.start()
+    attacks(f"{name}: two at once")
+    codes = first.code(), second.code()
+    if any(codes):
+        sentence(one)
+    assert 0 in codes and 70 not in codes, codes
+    assert one.finish() == expected
