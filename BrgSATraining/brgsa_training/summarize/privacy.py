@@ -6,12 +6,16 @@ from urllib.parse import urlsplit
 
 from brgsa.errors import InputError, UsageError
 
+# Repetitions that could meet have limits, so that no text, however odd, takes long.
 # What a name looks like: "Jane Doe", "SMITH, John", "J. Smith". Case counts here, and (?i:...) says where it does not.
 _CAPITAL = f"[A-Z{''.join(letter for letter in map(chr, range(0xC0, 0x530)) if letter.isupper())}]"
-_WORD = rf"{_CAPITAL}[\w'’-]+"
-# ... and how the next sentence begins after "Dr." at an end.
-_BEGINS = r"(?!(?i:the|there|no|in|it|an?|on|both|this|he|she|findings|impression|comparison|lungs?|heart)\b)"
-_NAME = rf"(?:{_WORD},?\s+(?:{_CAPITAL}\.?\s+)?{_WORD}|(?:{_CAPITAL}\.\s*)+{_WORD})"
+_WORD = rf"{_CAPITAL}[\w'’-]{{1,40}}"
+# ... and what else comes after "Dr.": the next sentence, or this one's next word.
+_BEGINS = (
+    r"(?!(?i:the|there|no|in|it|an?|on|both|this|he|she|findings|impression|comparison|lungs?|heart|if|for|to|and|or|"
+    r"who|when|was|were|is|has|had|will|should|please|at|with|about|by|from|as|recommended|informed|before|after)\b)"
+)
+_NAME = rf"\b(?:{_WORD},?\s{{1,3}}(?:{_CAPITAL}\.?\s{{1,3}})?{_WORD}|(?:{_CAPITAL}\.\s{{0,3}}){{1,3}}{_WORD})"
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = (
     rf"(?:\d{{1,4}}\s?[./-]\s?\d{{1,2}}\s?[./-]\s?\d{{2,4}}|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH},?\s\d{{2,4}}"
@@ -19,10 +23,11 @@ _DATE = (
 )
 _NUMBER_WORD = r"(?:no|nr|num(?:ber)?|id|\#)"
 # A number as hospitals write them: at least four digits, with letters, hyphens or blanks ("0012345", "CT-2019-004711").
-_NUMBER = r"[:=\#]?\s*(?:(?-i:[A-Z]{1,4})-?)?\d(?:[ -]?[\da-z]?\d){3,}(?![\d-]|\s?(?:mm|cm|hu|kvp?|mas?)\b)"
+_NUMBER = r"[:=\#-]?\s{0,3}(?:(?-i:[A-Z]{1,4})-?)?\d(?:[ -]?[a-z]?\d){3,}(?![\d-]|\s?(?:mm|cm|hu|kvp?|mas?)\b)"
 _LONG_NUMBER = re.compile(r"\d{4}|\d[\d ()/.-]{4,}\d")
 _SIGNED = ("signed by", "dictated by", "reported by", "reviewed by", "verified by", "approved by", "interpreted by")
 _SIGNED += ("transcribed by", "referred by", "read by")
+_DEGREES = ("md", "m.d", "phd", "ph.d", "frcr", "mbbs")
 _PERSON = ("physician", "radiologist", "doctor", "attending", "resident", "surgeon", "technologist")
 # Each kind with words of which a text needs one, in lower case, or a pattern that it needs: most are done after these.
 _IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
@@ -31,21 +36,24 @@ _IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
         re.compile(rf"\b(?:birth\w*|born|d\.?o\.?b\b\.?)[^.\n]{{0,20}}?{_DATE}", re.IGNORECASE),
     ),
     "a name after a title": (
-        ("dr", "doctor", "prof", "mr", "ms", "miss", "doç", "uzm", "sayın"),
+        ("dr", "doctor", "prof", "mr", "ms", "miss", "doç", "uzm", "sayın", *_DEGREES),
         re.compile(
-            rf"\b(?:Dr|Doctor|Prof|Professor|Mr|Mrs|Ms|Miss|Doç|Uzm|Sayın)\b\.?[ \t]*(?:Dr\.?[ \t]*)?"
-            rf"(?:{_CAPITAL}\.\s*)*{_BEGINS}{_WORD}"
-            rf"|\b(?:DR|PROF|MRS)\.[ \t]*(?:DR\.[ \t]*)?(?:{_CAPITAL}\.\s*)*{_BEGINS}{_CAPITAL}{{3,}}\b"
+            rf"\b(?:Dr|Doctor|Prof|Professor|Mr|Mrs|Ms|Miss|Doç|Uzm|Sayın)\b\.?[ \t]{{0,3}}(?:Dr\.?[ \t]{{0,3}})?"
+            rf"(?:{_CAPITAL}\.\s{{0,3}}){{0,3}}{_BEGINS}{_WORD}"
+            rf"|\b(?:DR|PROF|MRS)\.[ \t]{{0,3}}(?:DR\.[ \t]{{0,3}})?"
+            rf"(?:{_CAPITAL}\.\s{{0,3}}){{0,3}}{_BEGINS}{_CAPITAL}{{3,}}\b"
+            rf"|\b(?i:dr|prof|mrs)\.[ \t]{{0,3}}{_BEGINS}[a-z]{{3,}}"
+            rf"|{_NAME},?\s{{1,3}}(?i:{'|'.join(map(re.escape, _DEGREES))})(?!\w)"
         ),
     ),
     "a name": (
         ("name", "patient:", "patient :", "patient=", "pt:", "^", *_SIGNED, *_PERSON),
         re.compile(
-            rf"\b(?i:(?:sur|fore)?names?)\s*(?:[:=-]\s*\w|(?i:is\s)?\s*{_WORD})"
-            rf"|\b(?i:patient|pt)\s*[:=]\s*(?:[A-Z][a-z]+,?\s+[A-Z][a-z]+|{_WORD},\s*{_WORD})"
-            rf"|\b(?i:{'|'.join(_SIGNED)})\s*:?\s*{_NAME}"
-            rf"|\b(?i:{'|'.join(_PERSON)})\s*[:=]\s*{_NAME}"
-            rf"|{_WORD}\^{_CAPITAL}\w*"
+            rf"\b(?i:(?:sur|fore)?names?)\s{{0,3}}(?:[:=-]\s{{0,3}}\w|(?i:is\s)?\s{{0,3}}{_WORD})"
+            rf"|\b(?i:patient|pt)\s{{0,3}}[:=]\s{{0,3}}(?:[A-Z][a-z]+,?\s{{1,3}}[A-Z][a-z]+|{_WORD},\s{{0,3}}{_WORD})"
+            rf"|\b(?i:{'|'.join(_SIGNED)})\s{{0,3}}:?\s{{0,3}}{_NAME}"
+            rf"|\b(?i:{'|'.join(_PERSON)})\s{{0,3}}[:=]\s{{0,3}}{_NAME}"
+            rf"|\b{_WORD}\^{_CAPITAL}"
         ),
     ),
     "a social security number": (
@@ -59,12 +67,13 @@ _IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
     "a record number": (
         _LONG_NUMBER,
         re.compile(
-            rf"\b(?:m\.?r\.?n|(?:medical|patient|case|file|hospital)\srecord|accession|acc(?=\s?[#:])|nhs|passport|identity|"
-            rf"identification|national\sid|kimlik)\b\.?\s*{_NUMBER_WORD}?\.?\s*{_NUMBER}"
-            rf"|\b(?:protocol|file|record|chart|account)\s*[:\#]\s*{_NUMBER}"
+            rf"\b(?:m\.?r\.?n|(?:medical|patient|case|file|hospital)\srecord|accession|acc(?=\.?\s?(?:[#:]|no\b|num|\d{{5}}))"
+            rf"|mr(?=\s?(?:#|no\b|num))|nhs|passport|identity|identification|national\sid|kimlik)\b\.?\s{{0,3}}{_NUMBER_WORD}?\.?\s{{0,3}}{_NUMBER}"
+            rf"|\b(?:protocol|file|record|chart|account)\s{{0,3}}[:\#]\s{{0,3}}{_NUMBER}"
             rf"|\b(?:protocol|patient|file|record|chart|hospital|unit|serial|visit|encounter|episode|admission|account|policy|"
-            rf"insurance|study|exam|order)\s*{_NUMBER_WORD}\.?\s*{_NUMBER}"
+            rf"insurance|study|exam|order)\s{{0,3}}{_NUMBER_WORD}\.?\s{{0,3}}{_NUMBER}"
             r"|(?<![\d.,])[1-9]\d{10}(?![\d.,]|\s?(?:mm|cm|hu)\b)"
+            r"|\bid\s{0,3}[:=#]?\s{0,3}\d{5,}"
             r"|\b1\.[23]\.\d+(?:\.\d+){4,}",
             re.IGNORECASE,
         ),
@@ -72,15 +81,15 @@ _IDENTIFIERS: dict[str, tuple[tuple[str, ...] | re.Pattern, re.Pattern]] = {
     "a phone number": (
         _LONG_NUMBER,
         re.compile(
-            r"\b(?:(?:tele|mobile\s)?phone|tel|mobile|cell|gsm|fax|pager|call(?:ed)?|contact)\b\s*(?:no|number|us|at|on)?\s*[:.=]?"
-            r"\s*\+?[\d(][\d ()/-]{5,}\d"
+            r"\b(?:(?:tele|mobile\s)?phone|tel|mobile|cell|gsm|fax|pager|call(?:ed)?|contact)\b\s{0,3}(?:no|number|us|at|on)?\s{0,3}[:.=]?"
+            r"\s{0,3}\+?[\d(][\d ()/-]{5,}\d"
             r"|(?<![\d.,/-])(?:\+\d{1,3}[ -]?)?\(?0?\d{3}\)?[ .-]\d{3}[ .-]?\d{2}[ -]?\d{2}"
             r"(?!\d|[.,]\d|\s?(?:mm|cm|hu)\b)"
             r"|(?<![\w.,/-])\+\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,4}",
             re.IGNORECASE,
         ),
     ),
-    "an e-mail address": (("@",), re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}", re.IGNORECASE)),
+    "an e-mail address": (("@",), re.compile(r"[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[a-z]{2,}", re.IGNORECASE)),
 }
 
 
