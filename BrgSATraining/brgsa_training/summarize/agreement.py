@@ -156,7 +156,7 @@ def sheet_text(results: Mapping[tuple[str, str], Sequence[Agreement]]) -> str:
     names.sort(key=("macro", "micro").__contains__)  # last, as in each of them
     rows = []
     for name in names:
-        cells = [f"{pair[name].f1[0]:.3f} / {pair[name].kappa[0]:.3f}" if name in pair else "" for pair in pairs]
+        cells = [_f1_and_kappa(pair.get(name)) for pair in pairs]
         first = next(pair[name] for pair in pairs if name in pair)
         rows.append([name, first.positives, *cells])
     letters = {
@@ -167,6 +167,10 @@ def sheet_text(results: Mapping[tuple[str, str], Sequence[Agreement]]) -> str:
     reports = next(iter(results.values()))[0].reports
     legend = "\n".join(f"{letter}: {name}" for name, letter in letters.items())
     return f"{table}\n{reports} reports; F1 / kappa of the first table of each pair against the second\n{legend}"
+
+
+def _f1_and_kappa(result: Agreement | None) -> str:
+    return "" if result is None or np.isnan(result.f1[0]) else f"{result.f1[0]:.3f} / {result.kappa[0]:.3f}"
 
 
 def agreement_text(results: Sequence[Agreement]) -> str:
