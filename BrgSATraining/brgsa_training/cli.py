@@ -22,6 +22,9 @@ COMMANDS = {
     "summarize ledger": Command(
         "brgsa_training.summarize.command", "export the answers of a language model", "add_ledger_parser"
     ),
+    "vocabulary check": Command(
+        "brgsa_training.summarize.command", "see what a vocabulary catches in reports", "add_vocabulary_check_parser"
+    ),
     "agreement": Command(
         "brgsa_training.summarize.command",
         "compare two label tables, abnormality by abnormality",

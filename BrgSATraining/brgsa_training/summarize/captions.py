@@ -23,6 +23,7 @@ from brgsa_training.summarize.vocabulary import Vocabulary
 LAYOUT_KEY = "_layout"
 LAYOUT = {"name": "brgsa-captions", "version": 1}
 CONTENTS = ("both", "report", "summary")
+DETAILS = ("severity", "size", "location")
 PROMPT = "There is {}"
 
 
@@ -47,6 +48,7 @@ class Variant(NamedTuple):
     noise: float = 0.0
     seed: int = 0
     uncertain: str = UNCERTAIN_AS[0]
+    details: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise UsageError for values that make no sense."""
@@ -70,10 +72,23 @@ def caption(summary: Summary, names: Sequence[str], vocabulary: Vocabulary, vari
     if variant.content != "summary":
         sentences += clean_sentences(summary.text)
     if variant.content != "report":
-        sentences += [cleaned for name in stated for cleaned in _statement(name)]
+        sentences += [cleaned for name in stated for cleaned in _statement(_detailed(name, summary, variant.details))]
     keep = max(1, len(sentences) - round(variant.drop * len(sentences)))
     kept = sorted(randomness.sample(range(len(sentences)), min(keep, len(sentences))))
     return [sentences[number] for number in kept]
+
+
+def _detailed(name: str, summary: Summary, details: Sequence[str]) -> str:
+    """The name with what the report's first telling sentence says of it: "mild emphysema in the upper lobes"."""
+    if not details:
+        return name
+    about = [row for row in summary.findings if row.abnormality == name and row.status is Status.PRESENT]
+    told = {key: next((value for row in about if (value := getattr(row, key))), "") for key in details}
+    place = told.get("location", "")
+    adjective = place.endswith(("al", "ar"))
+    words = [told.get("severity", ""), place if adjective else "", name]
+    words += [f"of {told['size']}" if told.get("size") else "", f"in the {place}" if place and not adjective else ""]
+    return " ".join(word for word in words if word).replace("in the both", "in both")
 
 
 @lru_cache(maxsize=1000)

@@ -125,6 +125,22 @@ def add_ledger_parser(subparsers: Any) -> None:
     parser.set_defaults(run=_ledger)
 
 
+def add_vocabulary_check_parser(subparsers: Any) -> None:
+    """Add `vocabulary check`."""
+    parser = subparsers.add_parser(
+        "vocabulary check",
+        description="Check a vocabulary file: its layout and patterns, whether it finds its own names, and what it "
+        "catches in a set of reports.",
+    )
+    parser.add_argument("vocabulary", type=Path, metavar="FILE", help="vocabulary file, or the name of one of ours")
+    parser.add_argument("--reports", type=Path, nargs="+", metavar="REPORTS", help="CSV with a header line, or JSONL")
+    parser.add_argument("--labels", default="all", metavar="SET", help="only a label set of it (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the table as CSV, with an example sentence each"
+    )
+    parser.set_defaults(run=_vocabulary_check)
+
+
 def add_agreement_parser(subparsers: Any) -> None:
     """Add `agreement`."""
     parser = subparsers.add_parser(
@@ -182,7 +198,8 @@ def _label_option(parser: Any) -> None:
         "--labels",
         default="all",
         metavar="SET",
-        help="for label table and captions: all, ct-rate-18, ct-rate-lt-15, gpt4o-88 (default: %(default)s)",
+        help="for label table and captions: all, ct-rate-18, ct-rate-lt-15, gpt4o-88, rad-chestct-16, rad-chestct-56 "
+        "(default: %(default)s, of the vocabulary)",
     )
 
 
@@ -190,6 +207,13 @@ def _variant_options(parser: Any) -> None:
     group = parser.add_argument_group("captions (the defaults are the paper's main run, the others its ablations)")
     group.add_argument("--captions", choices=("both", "report", "summary"), default="both", help="default: %(default)s")
     group.add_argument("--drop-sentences", type=float, default=0.0, metavar="SHARE", help="0.1 to 0.4 in the paper")
+    group.add_argument(
+        "--details",
+        nargs="+",
+        choices=("severity", "size", "location"),
+        default=[],
+        help='state these too, where the report tells: "there is mild emphysema in the right lung"',
+    )
     group.add_argument("--label-noise", type=float, default=0.0, metavar="SHARE", help="0.1 or 0.2 in the paper")
     group.add_argument("--seed", type=int, default=0, help="of the two options above (default: %(default)s)")
     add_uncertain_option(group)
@@ -199,16 +223,21 @@ def _variant(arguments: argparse.Namespace) -> Any:
     from brgsa_training.summarize.captions import Variant
 
     variant = Variant(
-        arguments.captions, arguments.drop_sentences, arguments.label_noise, arguments.seed, arguments.uncertain
+        arguments.captions,
+        arguments.drop_sentences,
+        arguments.label_noise,
+        arguments.seed,
+        arguments.uncertain,
+        tuple(arguments.details),
     )
     variant.check()
     return variant
 
 
 def _labels(arguments: argparse.Namespace) -> tuple[Any, Sequence[str]]:
-    from brgsa_training.summarize.vocabulary import load_vocabulary
+    from brgsa_training.summarize.vocabulary import vocabulary_with
 
-    vocabulary = load_vocabulary(arguments.vocabulary)
+    vocabulary = vocabulary_with(arguments.labels, arguments.vocabulary)
     return vocabulary, vocabulary.label_set(arguments.labels)
 
 
@@ -290,12 +319,29 @@ def _ledger(arguments: argparse.Namespace) -> None:
         print(f"{ledger.export_jsonl(arguments.export)} answers in {arguments.export}")
 
 
+def _vocabulary_check(arguments: argparse.Namespace) -> None:
+    from brgsa_training.summarize.reports import read_reports
+    from brgsa_training.summarize.vocabulary import load_vocabulary
+    from brgsa_training.summarize.vocabulary_check import catches, catches_text, own_names_missed, write_catches
+
+    vocabulary = load_vocabulary(arguments.vocabulary)
+    names = vocabulary.label_set(arguments.labels)
+    print(f"{vocabulary.name}: {len(vocabulary.names)} abnormalities; label sets: {', '.join(vocabulary.label_sets)}")
+    for name, phrase in own_names_missed(vocabulary, names):
+        print(f"not found as present: {phrase!r}, a name of {name}")
+    if arguments.reports:
+        found, reports = catches(vocabulary, names, (report.text for report in read_reports(arguments.reports)))
+        print(catches_text(found, reports))
+        if arguments.out:
+            write_catches(arguments.out, found)
+
+
 def _agreement(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.agreement import agreement_text, compare, sheet_text, write_agreement
     from brgsa_training.summarize.labels import read_labels
-    from brgsa_training.summarize.vocabulary import load_vocabulary
+    from brgsa_training.summarize.vocabulary import vocabulary_with
 
-    names = load_vocabulary().label_set(arguments.labels) if arguments.labels else None
+    names = vocabulary_with(arguments.labels).label_set(arguments.labels) if arguments.labels else None
     tables = {str(path): read_labels(path, arguments.id_column) for path in arguments.tables}
     reference = read_labels(arguments.reference, arguments.id_column)
     options = (names, arguments.uncertain, arguments.samples, arguments.seed)

@@ -28,11 +28,18 @@ _FINITE = (
     r"represents?)"
 )
 
+# "No significant change", where "no emphysematous changes" is a negation.
+_DEGREE = (
+    r"significant|interval|appreciable|definite|obvious|relevant|major|marked|notable|clear|size|dimensional|numerical|"
+    r"visible|important|further|new|measurable|considerable|substantial|evident|and|or|in|the|additional|other|remarkable"
+)
+
 # One pass over a sentence finds all cues; the first alternative that fits at a place names the cue.
 CUE = re.compile(
     rf"""
     (?P<pseudo>
-        \bno\s(?:\w+\s){{0,3}}?(?:differences?|changes?|progression|regression|contrast|doubt|longer\sthan|
+        \bno\s(?:(?:{_DEGREE})\s){{0,3}}?changes?\b
+      | \bno\s(?:\w+\s){{0,3}}?(?:differences?|progression|regression|contrast|doubt|longer\sthan|
             follow\sup|more\sthan)\b
       | \bno\s(?:\w+\s){{0,3}}?(?:increase|decrease|reduction|enlargement|growth)\s(?:\w+\s){{0,4}}?
         in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent|calib\w+)\b
@@ -116,6 +123,10 @@ HISTORY = re.compile(
 HISTORY_AFTER = re.compile(r"^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
 RELATIVE = re.compile(
     r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|\bfamily\shistory\b|\bin\sthe\sfamily\b"
+)
+OPERATED_FOR = re.compile(
+    r"\b(?:underwent|operated|(?:lob|pneumon|segment)ectomy|surgery|operation|treated)\b[^;.,]*?"
+    r"\b(?:due to|for|because of)\s(?:\w+\s){0,3}$"
 )
 STATUS_POST = re.compile(r"\b(?:status\spost|s\sp|post\sstatus)\b(?P<reach>[^;,:]*)$")
 STAYS = re.compile(

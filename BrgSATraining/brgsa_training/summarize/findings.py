@@ -17,7 +17,8 @@ class Finding(NamedTuple):
     """One statement of a report about one abnormality.
 
     `abnormality` is the vocabulary's name, or None when the raw name is not in it; `evidence` is the sentence of the
-    report that says so, as it is written there; `location` is a part of that sentence or empty.
+    report that says so, as it is written there; `location` is a part of that sentence or empty. `severity` (minimal,
+    mild, moderate, severe) and `size` (whole mm) are empty where the sentence does not tell.
     """
 
     abnormality: str | None
@@ -25,6 +26,8 @@ class Finding(NamedTuple):
     status: Status
     evidence: str
     location: str = ""
+    severity: str = ""
+    size: str = ""
 
 
 class Summary(NamedTuple):

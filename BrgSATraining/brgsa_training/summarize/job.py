@@ -4,7 +4,6 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from brgsa_training.summarize.privacy import require_allowed_host, require_no_id
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
 from brgsa_training.summarize.sentences import has_sentence, split_sentences
-from brgsa_training.summarize.vocabulary import DEFAULT_PATH, Vocabulary
+from brgsa_training.summarize.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from brgsa_training.summarize.ledger import Ledger
@@ -129,7 +128,6 @@ class _Job:
         return 0
 
     def _about(self, backend: dict[str, Any]) -> dict[str, Any]:
-        path = Path(self.arguments.vocabulary or DEFAULT_PATH)
         options = {
             **backend,
             "vocabulary": self.vocabulary.name,
@@ -138,7 +136,7 @@ class _Job:
         }
         key = fingerprint(
             self.arguments.reports,
-            {**options, "columns": self.columns, "ids": sorted(self.ids or ()), "file": path.read_text("utf-8")},
+            {**options, "columns": self.columns, "ids": sorted(self.ids or ()), "file": self.vocabulary.digest},
         )
         return {**options, "fingerprint": key}
 

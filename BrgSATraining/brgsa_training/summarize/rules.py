@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 
+from brgsa_training.summarize.details import severity, size
 from brgsa_training.summarize.findings import Finding
 from brgsa_training.summarize.scope import Scope, Status, plain
 from brgsa_training.summarize.sentences import split_sentences
@@ -64,7 +65,8 @@ class RulesBackend:
                 if status and (name not in best or _better(status, best[name].status)):
                     place = _nearest_location(text, left, right, start)
                     location, raw_name = (sentence[slice(*corrected.original(*span))] for span in (place, (start, end)))
-                    best[name] = Finding(name, raw_name.strip(), status, sentence, location)
+                    grade, extent = severity(text, left, right, start, end), size(text, left, right, start)
+                    best[name] = Finding(name, raw_name.strip(), status, sentence, location, grade, extent)
         return tuple(best.values())
 
 

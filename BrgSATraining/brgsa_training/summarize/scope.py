@@ -89,7 +89,7 @@ class Scope:
     def _of_another_time(self, before: str, after: str, start: int) -> bool:
         if cues.CONDITION.search(before) or cues.CONDITION_AFTER.search(after) or cues.CONCERN_AFTER.search(after):
             return True
-        if cues.RELATIVE.search(self.text) or cues.HISTORY_AFTER.search(after):
+        if cues.RELATIVE.search(self.text) or cues.HISTORY_AFTER.search(after) or cues.OPERATED_FOR.search(before):
             return True
         history = cues.HISTORY.search(before)
         if history:

@@ -1,9 +1,10 @@
 """The abnormalities that reports are searched for: names, synonyms and search rules, read from a data file.
 
-`data/vocabulary.json` is the vocabulary of this package; `data/vocabulary.schema.json` describes the layout. A user's
-own file of the same layout can replace it.
+`data/vocabulary.json` is the vocabulary of this package, `data/rad-chestct.json` adds the labels of RAD-ChestCT to it;
+`data/vocabulary.schema.json` describes the layout. A user's own file of the same layout can replace or extend it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from brgsa_training.summarize.spelling import Spelling
 
 VERSION = 1
 DEFAULT_PATH = Path(__file__).parent / "data" / "vocabulary.json"
+SHIPPED = {"brgsa-chest-ct": DEFAULT_PATH, "rad-chestct": DEFAULT_PATH.with_name("rad-chestct.json")}
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,14 @@ class NormaliserWords:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All abnormalities in order, and the named lists of them that benchmarks score."""
+    """All abnormalities in order, and the named lists of them that benchmarks score; `digest` is that of the file."""
 
     name: str
     abnormalities: tuple[Abnormality, ...]
     normaliser: NormaliserWords
     label_sets: dict[str, tuple[str, ...]]
     spelling: Spelling
+    digest: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,16 +96,43 @@ class Vocabulary:
 
 
 def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
-    """Read a vocabulary file (default: the one of this package).
+    """Read a vocabulary: a file, or one of this package by its name (default: brgsa-chest-ct).
 
     Raises:
         InputError: the file is missing, is not of this layout and version, or holds a pattern that is not valid.
     """
-    return _load(Path(path or DEFAULT_PATH))
+    return _load(SHIPPED.get(str(path), Path(path or DEFAULT_PATH)))
+
+
+def vocabulary_with(labels: str, path: str | Path | None = None) -> Vocabulary:
+    """Return the vocabulary at `path`, or else the first of this package that has the label set `labels`.
+
+    Raises:
+        InputError: as of `load_vocabulary`.
+        UsageError: no vocabulary of this package has this set.
+    """
+    if path is not None:
+        return load_vocabulary(path)
+    shipped = [load_vocabulary(name) for name in SHIPPED]
+    found = next((vocabulary for vocabulary in shipped if labels == "all" or labels in vocabulary.label_sets), None)
+    if found is None:
+        sets = dict.fromkeys(name for vocabulary in shipped for name in vocabulary.label_sets)
+        raise UsageError(f"unknown label set {labels!r}. Choose one of: all, {', '.join(sets)}.")
+    return found
 
 
 @lru_cache(maxsize=4)
 def _load(path: Path) -> Vocabulary:
+    content = _content(path)
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"the vocabulary {path} is not laid out as vocabulary.schema.json says: {reason}.") from error
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The content of a file, laid over that of the vocabulary that it extends."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -112,11 +142,20 @@ def _load(path: Path) -> Vocabulary:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         found = content.get("version") if isinstance(content, dict) else None
         raise InputError(f"the vocabulary {path} has version {found!r}, this program reads version {VERSION}.")
+    if "extends" not in content:
+        return content
+    if content["extends"] not in SHIPPED:
+        raise InputError(f"the vocabulary {path} extends {content['extends']!r}; it can extend {', '.join(SHIPPED)}.")
+    base = _content(SHIPPED[content["extends"]])
     try:
-        return _parse(content)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"the vocabulary {path} is not laid out as vocabulary.schema.json says: {reason}.") from error
+        own = {entry["name"] for entry in content["abnormalities"]}
+        merged = {key: {**base[key], **content.get(key, {})} for key in ("terms", "label_sets")}
+        kept = [entry for entry in base["abnormalities"] if entry["name"] not in own]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the vocabulary {path} is not laid out as vocabulary.schema.json says ({error.args[0]})."
+        ) from error
+    return {**base, **content, **merged, "abnormalities": [*kept, *content["abnormalities"]]}
 
 
 def _parse(content: dict[str, Any]) -> Vocabulary:
@@ -143,7 +182,8 @@ def _parse(content: dict[str, Any]) -> Vocabulary:
     words = content["normaliser"]
     normaliser = NormaliserWords(frozenset(words["fillers"]), frozenset(words["qualifiers"]), dict(words["spelling"]))
     spelling = Spelling(**content.get("spelling", {}))
-    return Vocabulary(content["name"], abnormalities, normaliser, label_sets, spelling)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Vocabulary(content["name"], abnormalities, normaliser, label_sets, spelling, digest)
 
 
 def _rule(rule: dict[str, Any], terms: dict[str, str], name: str) -> Rule:

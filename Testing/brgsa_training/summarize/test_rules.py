@@ -297,6 +297,20 @@ CASES = [
     ("No obvious pathology was detected, except for emphysema.", "Emphysema", 1),
     ("Emphysema was excluded.", "Emphysema", 0),
     ("The nodule seen earlier has disappeared.", "Lung nodule", 0),
+    ("No emphysematous changes are seen.", "Emphysema", 0),
+    ("No significant size change was observed in the nodules.", "Lung nodule", 1),
+    ("The opacities described above show a peripheral distribution.", "Lung opacity", 1),
+    ("The described nodule lies in the right lung.", "Lung nodule", 1),
+    ("There are increases in density in both lungs, accompanied by sequelae.", "Lung opacity", 1),
+    ("Density increases evaluated in favor of sequelae are observed in the right lung.", "Lung opacity", 0),
+    ("An area of increase in density compatible with atelectasis is seen in the left lung.", "Lung opacity", 0),
+    ("Pleuroparenchymal density increases are observed in the lung apex.", "Lung opacity", 0),
+    ("Alveolar densities are observed in the lower lobes.", "Lung opacity", 1),
+    ("Subpleural bands are observed in both lungs.", "Pulmonary fibrotic sequela", 1),
+    ("Effusion is observed around both kidneys.", "Pleural effusion", 0),
+    ("The catheter observed in the previous examination was removed.", "Medical material", 0),
+    ("The ground glass areas observed in the previous examination have regressed.", "Lung opacity", 0),
+    ("In mediastinal lymph node stations, no lymph node is observed in pathological size.", "Lymphadenopathy", 0),
 ]
 
 
