@@ -1,5 +1,6 @@
 """Small scans and weights that the library's tests share."""
 
+import subprocess
 from pathlib import Path
 
 import nibabel
@@ -153,3 +154,19 @@ def save_series(save_dicom):
         return folder
 
     return save
+
+
+@pytest.fixture
+def in_process(capfd):
+    """Function (*arguments) that runs the command `brgsa` inside this process, as `subprocess.run` would its own."""
+    from brgsa.commands.main import main
+
+    def call(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    return call

@@ -204,15 +204,20 @@ def score_cases(
             made = files.write(scorer, scan, result, abnormalities, _record_path(out, case).parent, writing)
             kept = {row["path"]: row for row in [*earlier.get(case.name, {}).get("files", []), *made]}
             record |= {"files_request": files.to_dict(), "files": list(kept.values())}
-        write_json(_record_path(out, case), record)
         results[case.name] = record
+        write_json(_record_path(out, case), record)
         if time.monotonic() - written > SECONDS_BETWEEN_TABLES:
             _write_tables(out, shard, cases, results, failures)
             written = time.monotonic()
 
+    def is_done(case: Case) -> bool:
+        """Whatever moment a run is cut off at, it has done what has a record."""
+        return case.name in results and _record_path(out, case).exists()
+
     try:
-        _each_case(cases, known, score, failures)
+        _each_case(cases, known, score, failures, is_done)
     finally:
+        results = {case.name: results[case.name] for case in cases if is_done(case)}
         records = _write_tables(out, shard, cases, results, failures)
         done = len(results) - len(known)
         write_json(
@@ -282,7 +287,7 @@ def embed_cases(
         done[case.name] = flags
 
     try:
-        _each_case(cases, known, embed, failures)
+        _each_case(cases, known, embed, failures, lambda case: case.name in done)
     finally:
         rows = [
             (
@@ -301,13 +306,16 @@ def embed_cases(
 
 
 def _each_case(
-    cases: Sequence[Case], known: Collection[str], work: Callable[[Case, Progress], None], failures: list[Failure]
+    cases: Sequence[Case],
+    known: Collection[str],
+    work: Callable[[Case, Progress], None],
+    failures: list[Failure],
+    is_done: Callable[[Case], bool],
 ) -> None:
     """Do `work` for every case that is not known, with a progress bar; a case that fails is added to `failures`."""
-    done = len(known)
     with (
-        resumable(lambda: (done, len(cases))),
-        tqdm(total=len(cases), initial=done, unit="scan", disable=None, dynamic_ncols=True) as bar,
+        resumable(lambda: (sum(map(is_done, cases)), len(cases))),
+        tqdm(total=len(cases), initial=len(known), unit="scan", disable=None, dynamic_ncols=True) as bar,
     ):
         for case in cases:
             if case.name in known:
@@ -315,7 +323,6 @@ def _each_case(
             progress = _CaseProgress(bar)
             try:
                 work(case, progress)
-                done += 1
             except BrgSAError as error:
                 if isinstance(error, UsageError) or type(error) is BrgSAError:
                     raise  # the disk is full or an option is wrong: every other case would fail in the same way

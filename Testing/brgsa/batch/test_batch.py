@@ -23,6 +23,7 @@ from brgsa.batch.index import index_cases
 from brgsa.batch.score import Shard, embed_cases, score_cases
 from brgsa.ct.cases import find_cases
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, RefusedScanError, UsageError
+from brgsa.files import write_json
 from brgsa.scoring import Scorer
 from brgsa.weights.folder import open_weights
 
@@ -423,8 +424,29 @@ def test_a_bug_in_one_case_does_not_stop_the_rest(scorer, torso_paths, tmp_path,
     assert result.done == 2 and "unexpected ZeroDivisionError" in result.failures[0].reason
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_run_that_is_cut_off_while_a_record_is_written_has_done_what_has_one(
+    scorer, torso_paths, tmp_path, monkeypatch, written
+):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+
+    def cut_off(path, content):
+        if path.parent.name == "case1" and not written:
+            raise KeyboardInterrupt
+        write_json(path, content)
+        if path.parent.name == "case1":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("brgsa.batch.score.write_json", cut_off)
+    with pytest.raises(KeyboardInterrupt, match=f"{1 + written} of 3 done"):
+        score_cases(scorer, cases, TWO, out)
+    monkeypatch.undo()
+    assert len({row["case"] for row in rows(out / "scores.csv")}) == 1 + written
+    assert score_cases(scorer, cases, TWO, out).resumed == 1 + written
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tmp_path, stop):
+def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tmp_path, stop, in_process):
     """A real process, a real signal: of the keyboard, of a cluster."""
     folder, out = torso_paths[0].parent, tmp_path / "out"
     for n in range(3, 40):
@@ -440,7 +462,7 @@ def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tm
     assert errors.rstrip().endswith(f"brgsa: error: cancelled: {done} of 40 done; the same command goes on")
     assert 2 <= done < 40 and json.loads((out / "run.json").read_text())["scored"] == done
     assert not list(out.rglob(".*"))
-    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    finished = in_process("score", folder, "--out", out)
     assert finished.returncode == 0, finished.stderr
     assert f"{40 - done} scored, {done} were done before" in finished.stderr
     assert len(rows(out / "scores.csv")) == 40 * 18

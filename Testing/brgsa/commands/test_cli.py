@@ -1,4 +1,8 @@
-"""The commands as a newcomer types them: real processes, exit codes, one-line errors."""
+"""The commands as a newcomer types them: tables, exit codes, one-line errors.
+
+Most run inside the process of the tests (`in_process`); where starting up, the locale, a damaged installation or what
+is written counts, in one of their own (`brgsa`).
+"""
 
 import json
 import os
@@ -12,7 +16,6 @@ import pytest
 
 import brgsa as brgsa_package
 from brgsa.abnormalities import AbnormalityList
-from brgsa.commands.main import main
 
 
 def brgsa(*arguments, **environment):
@@ -22,21 +25,6 @@ def brgsa(*arguments, **environment):
         text=True,
         env={**os.environ, **environment},
     )
-
-
-@pytest.fixture
-def in_process(capfd):
-    """The same command inside this process, for the many short calls: no start-up, but no fresh interpreter either."""
-
-    def call(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, code, out, err)
-
-    return call
 
 
 def assert_one_line_error(done, code, *words):
@@ -58,8 +46,8 @@ def test_score_prints_a_table_and_writes_the_folder(torso_path, tmp_path):
     assert "scoring on cpu in" in done.stderr and "1 scored, 0 refused, 0 failed, 1 flagged" in done.stderr
 
 
-def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path):
-    done = brgsa("score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema")
+def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path, in_process):
+    done = in_process("score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema")
     refused = {
         "nonchest_totalseg_abdomen": "not-chest",
         "totalseg_thoracic_cta_crop": "lungs-cut",
@@ -69,7 +57,9 @@ def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path):
     assert "7 scored, 3 refused, 0 failed, 6 flagged" in done.stderr
     for case, code in refused.items():
         assert f"{case}: " in done.stderr and f"refused: {code}" in done.stderr
-    done = brgsa("score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema", "--force")
+    done = in_process(
+        "score", real_ct, "--out", tmp_path / "out", "--abnormalities", "Lung nodule; Emphysema", "--force"
+    )
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     for case, code in refused.items():
@@ -77,55 +67,55 @@ def test_all_real_scans_are_scored_in_one_call(real_ct, tmp_path):
     assert "ricord1a_001012_covid_dicom_jpegll" in lines and "lungdx_a0002_dicom" in lines
 
 
-def test_check_prints_findings_and_json(real_ct, torso_path):
-    done = brgsa("check", real_ct / "nonchest_totalseg_abdomen.nii.gz", torso_path)
+def test_check_prints_findings_and_json(real_ct, torso_path, in_process):
+    done = in_process("check", real_ct / "nonchest_totalseg_abdomen.nii.gz", torso_path)
     assert_one_line_error(done, 6, "1 of 2", "nonchest_totalseg_abdomen")
     assert "error not-chest" in done.stdout
-    report = json.loads(brgsa("check", "--json", torso_path).stdout)["cases"][0]
+    report = json.loads(in_process("check", "--json", torso_path).stdout)["cases"][0]
     assert report["axes"] == "LPS" and report["spacing"] == [6.0, 6.0, 6.0]
-    assert_one_line_error(brgsa("check", real_ct / "nonchest_totalseg_abdomen.nii.gz"), 3, "would be refused")
+    assert_one_line_error(in_process("check", real_ct / "nonchest_totalseg_abdomen.nii.gz"), 3, "would be refused")
 
 
-def test_check_says_what_scoring_with_the_same_weights_says(save_lungs_behind, tmp_path):
+def test_check_says_what_scoring_with_the_same_weights_says(save_lungs_behind, tmp_path, in_process):
     path = save_lungs_behind(150)
-    checked = json.loads(brgsa("check", "--json", path).stdout)["cases"][0]["findings"]
-    assert brgsa("score", path, "--out", tmp_path / "out", "--force").returncode == 0
+    checked = json.loads(in_process("check", "--json", path).stdout)["cases"][0]["findings"]
+    assert in_process("score", path, "--out", tmp_path / "out", "--force").returncode == 0
     (scores,) = (tmp_path / "out").rglob("scores.json")
     assert checked == json.loads(scores.read_text(encoding="utf-8"))["findings"]
     assert "384 x 288 x 384 mm" in " ".join(row["message"] for row in checked)
-    assert_one_line_error(brgsa("check", "--weights", "other", path), 4, "other")
+    assert_one_line_error(in_process("check", "--weights", "other", path), 4, "other")
 
 
-def test_embed_writes_vectors(torso_path, tmp_path):
-    done = brgsa("embed", torso_path, "--out", tmp_path)
+def test_embed_writes_vectors(torso_path, tmp_path, in_process):
+    done = in_process("embed", torso_path, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "embeddings" / "torso.npz", allow_pickle=False) as stored:
         assert stored["image"].ndim == 1 and stored["image"].dtype == np.float32
 
 
-def test_abnormalities_are_listed_shown_and_converted(tmp_path):
-    assert "ct-rate-18" in brgsa("abnormalities", "list").stdout
-    assert "There is Cardiomegaly" in brgsa("abnormalities", "show", "ct-rate-18").stdout
-    done = brgsa("abnormalities", "convert", "ct-rate-18", tmp_path / "list.csv")
+def test_abnormalities_are_listed_shown_and_converted(tmp_path, in_process):
+    assert "ct-rate-18" in in_process("abnormalities", "list").stdout
+    assert "There is Cardiomegaly" in in_process("abnormalities", "show", "ct-rate-18").stdout
+    done = in_process("abnormalities", "convert", "ct-rate-18", tmp_path / "list.csv")
     assert done.returncode == 0, done.stderr
     assert AbnormalityList.read(tmp_path / "list.csv").names == AbnormalityList.preset("ct-rate-18").names
 
 
-def test_weights_are_listed_described_verified_and_bundled(tmp_path):
-    assert "phantom" in brgsa("weights", "list").stdout
-    assert json.loads(brgsa("weights", "info", "phantom").stdout)["name"] == "phantom"
-    assert "agrees with its checksum" in brgsa("weights", "verify", "phantom").stdout
-    assert brgsa("weights", "export-bundle", "phantom", tmp_path / "b.zip").returncode == 0
-    done = brgsa("weights", "import", tmp_path / "b.zip", "--out", tmp_path / "w")
+def test_weights_are_listed_described_verified_and_bundled(tmp_path, in_process):
+    assert "phantom" in in_process("weights", "list").stdout
+    assert json.loads(in_process("weights", "info", "phantom").stdout)["name"] == "phantom"
+    assert "agrees with its checksum" in in_process("weights", "verify", "phantom").stdout
+    assert in_process("weights", "export-bundle", "phantom", tmp_path / "b.zip").returncode == 0
+    done = in_process("weights", "import", tmp_path / "b.zip", "--out", tmp_path / "w")
     assert done.returncode == 0 and (tmp_path / "w" / "model.safetensors").exists(), done.stderr
 
 
-def test_doctor_reports_packages_device_memory_and_weights():
-    diagnosis = json.loads(brgsa("doctor", "--json").stdout)
+def test_doctor_reports_packages_device_memory_and_weights(in_process):
+    diagnosis = json.loads(in_process("doctor", "--json").stdout)
     found = {row["what"]: row for row in diagnosis["rows"]}
     assert diagnosis["ready"] and found["torch"]["state"] == "ok" and "GB" in found["free memory"]["found"]
     assert found["weights phantom"]["state"] == "ok"
-    text = brgsa("doctor")
+    text = in_process("doctor")
     assert text.returncode == 0 and "device in use" in text.stdout
 
 
@@ -229,16 +219,16 @@ def test_bad_options_are_named(torso_path, tmp_path, in_process, options, code, 
     assert not list(tmp_path.rglob("scores.json"))
 
 
-def test_paths_with_spaces_and_other_letters_work(torso_path, tmp_path):
+def test_paths_with_spaces_and_other_letters_work(torso_path, tmp_path, in_process):
     folder = tmp_path / "Thorax Aufnahme für Ärzte 胸"
     folder.mkdir()
     (folder / "scan é.nii.gz").write_bytes(torso_path.read_bytes())
-    done = brgsa("score", folder, "--out", folder / "Ergebnis ü")
+    done = in_process("score", folder, "--out", folder / "Ergebnis ü")
     assert done.returncode == 0, done.stderr
     assert (folder / "Ergebnis ü" / "scores.csv").exists()
 
 
-def test_names_that_are_not_utf8_are_scored_and_listed(torso_path, tmp_path):
+def test_names_that_are_not_utf8_are_scored_and_listed(torso_path, tmp_path, in_process):
     """As old archives on Linux have them: a name in Latin-1."""
     folder, out = tmp_path / "scans", tmp_path / "out"
     folder.mkdir()
@@ -247,7 +237,7 @@ def test_names_that_are_not_utf8_are_scored_and_listed(torso_path, tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     for _ in range(2):
-        done = brgsa("score", folder, "--out", out, "--abnormalities", "Lung nodule;")
+        done = in_process("score", folder, "--out", out, "--abnormalities", "Lung nodule;")
         assert done.returncode == 0, done.stderr
     assert "1 were done before" in done.stderr
     assert r"M\udcfcller.nii.gz" in (out / "scores.csv").read_text(encoding="utf-8")
@@ -298,7 +288,7 @@ def test_weights_that_are_no_file_or_no_bundle_are_named(tmp_path, in_process):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_said_in_one_line(torso_path, tmp_path):
+def test_a_full_disk_is_said_in_one_line(torso_path, tmp_path, in_process, monkeypatch):
     """The output folder lies on a file system of 64 kB that is full."""
     mount = tmp_path / "small"
     mount.mkdir()
@@ -307,17 +297,20 @@ def test_a_full_disk_is_said_in_one_line(torso_path, tmp_path):
         pytest.skip("mounting needs root")
     try:
         (mount / "filler").write_bytes(b"x" * 60_000)
-        assert_one_line_error(brgsa("score", torso_path, "--out", mount / "out"), 1, "cannot write", "No space left")
+        assert_one_line_error(
+            in_process("score", torso_path, "--out", mount / "out"), 1, "cannot write", "No space left"
+        )
         assert not [path for path in mount.rglob("*") if path.name.endswith(".part")]
-        done = brgsa("score", torso_path, "--out", tmp_path / "out", BRGSA_CACHE=str(mount / "cache"))
+        monkeypatch.setenv("BRGSA_CACHE", str(mount / "cache"))
+        done = in_process("score", torso_path, "--out", tmp_path / "out")
         assert done.returncode == 0, done.stderr  # a cache that cannot be written costs time, not results
     finally:
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_an_unwritable_output_folder_is_named(torso_path, tmp_path):
+def test_an_unwritable_output_folder_is_named(torso_path, tmp_path, in_process):
     (tmp_path / "file").write_text("I am a file")
-    assert_one_line_error(brgsa("score", torso_path, "--out", tmp_path / "file" / "out"), 1, "cannot write")
+    assert_one_line_error(in_process("score", torso_path, "--out", tmp_path / "file" / "out"), 1, "cannot write")
 
 
 def test_no_command_writes_outside_its_output_and_the_cache(torso_path, tmp_path):
