@@ -19,6 +19,7 @@ class Command:
     Attributes:
         main, arguments: what is called, with the folder of the material for {material}; it writes to `out`.
         records: patterns of the files that say what is done: none of them may be written again.
+        manifest: table whose first column names those of the records that count; without it all do.
         changes: kills before a change of a file, at most.
         moments: kills at random moments, at least.
     """
@@ -26,6 +27,7 @@ class Command:
     main: Callable
     arguments: str
     records: tuple[str, ...] = ()
+    manifest: str = ""
     changes: int = 25
     moments: int = 20
 
@@ -45,32 +47,22 @@ PREPROCESS = "preprocess folder {material}/scans --plan {material}/plan.json --o
 COMMANDS = {
     "score": Command(brgsa, f"score {{material}}/scans --out out {SCORE}", ("cases/*/scores.json",)),
     "index": Command(brgsa, "index {material}/scans --out out --device cpu", ("unfinished/embeddings/*.npz",)),
-    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), 10, 6),
+    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), "", 10, 6),
     "generate": Command(
-        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), 20, 10
+        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), "", 20, 10
     ),
     "generate, 2 processes": Command(
-        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), 0, 16
+        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), "", 0, 16
     ),
-    "preprocess": Command(
-        training,
-        "preprocess folder {material}/scans --plan {material}/plan.json --workers 1 --out out",
-        ("volumes/*.npy",),
-        20,
-        10,
-    ),
+    "preprocess": Command(training, f"{PREPROCESS} --workers 1", ("volumes/*.npy",), "manifest.csv", 20, 10),
     "preprocess, 2 processes": Command(
-        training,
-        "preprocess folder {material}/scans --plan {material}/plan.json --workers 2 --out out",
-        ("volumes/*.npy",),
-        0,
-        16,
+        training, f"{PREPROCESS} --workers 2", ("volumes/*.npy",), "manifest.csv", 0, 16
     ),
     "summarize, rules": Command(training, "summarize {material}/reports.jsonl --out out"),
-    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), 30),
-    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), 12, 8),
+    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), "", 30),
+    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), "", 12, 8),
     "train-demo": Command(
-        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), 6, 4
+        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), "", 6, 4
     ),
 }
 
@@ -115,8 +107,16 @@ class Round:
             assert path.read_bytes() == content, f"{path} was touched"
         for path, state in self.done.items():
             assert not path.exists() or identity(path) == state, f"{path} was made again"
-        for pattern in self.command.records:
-            self.done |= {path: identity(path) for path in self.out.glob(pattern) if not path.name.startswith(".")}
+        self.done |= {path: identity(path) for path in self.records()}
+
+    def records(self) -> list[Path]:
+        """The files that say what is done."""
+        found = [path for pattern in self.command.records for path in self.out.glob(pattern)]
+        if self.command.manifest:
+            manifest = self.out / self.command.manifest
+            lines = manifest.read_text(encoding="utf-8").split("\n")[:-1] if manifest.exists() else []
+            found = [path for path in found if path.stem in {line.partition(",")[0] for line in lines}]
+        return [path for path in found if not path.name.startswith(".")]
 
 
 def identity(path: Path) -> tuple[int, int]:

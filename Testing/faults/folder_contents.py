@@ -22,7 +22,7 @@ def contents(folder: Path, foreign: Collection[Path] = ()) -> dict[str, str]:
     """
     found = {}
     for path in sorted(folder.rglob("*")):
-        passed_over = path in foreign or path.name == "run.json" or path.name.endswith((".lock", "-wal", "-shm"))
+        passed_over = path in foreign or path.match("run*.json") or path.name.endswith((".lock", "-wal", "-shm"))
         if path.is_file() and not passed_over:
             name = re.sub(r"data-\d{5}", "data-N", path.relative_to(folder).as_posix())
             assert name not in found, f"{name} is there twice"
@@ -54,7 +54,8 @@ def _content(path: Path) -> bytes:
     if path.name in ("manifest.csv", "failures.csv"):  # lines in the order in which processes were ready
         return b"\n".join(sorted(path.read_bytes().splitlines()))
     if path.suffix == ".html":
-        return re.sub(rb"<td>\d+\.\d\d</td>", b"", path.read_bytes())  # seconds; scores have more digits
+        # Seconds, where scores have more digits, and the day.
+        return re.sub(rb"<td>\d+\.\d\d</td>|made \d{4}-\d\d-\d\d \d\d:\d\d UTC", b"", path.read_bytes())
     timed = next((word for name, word in TIMED_LINES.items() if path.name.endswith(name)), None)
     return b"\n".join(line for line in path.read_bytes().splitlines() if timed is None or timed not in line)
 
