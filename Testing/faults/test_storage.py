@@ -35,12 +35,12 @@ def disk():
 
 
 def sentence(one: Round) -> str:
-    """The last line that the command printed, which is its error."""
+    """The one line that says why the command failed."""
     text = (one.folder.parent / "log.txt").read_text()
     assert "Traceback" not in text, text[-2000:]
-    last = text.strip().splitlines()[-1]
-    assert "error: " in last, text[-2000:]
-    return last
+    errors = [line for line in text.splitlines() if ": error: " in line]
+    assert len(errors) == 1, text[-2000:]
+    return errors[0]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,6 +4,7 @@ The child leads a session of its own, works in a folder of its own, and has ever
 `process_table`). It dies before its n-th change of a file (`before`), or when it is killed from outside.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -44,7 +45,8 @@ class Child:
     def kill(self, tree: bool) -> bool:
         """Kill the process, or its whole session; return whether that is what ended it."""
         if tree:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has no session of its own yet
+                os.killpg(self.pid, signal.SIGKILL)
         os.kill(self.pid, signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
