@@ -18,7 +18,7 @@ from brgsa_training.phantom import study as study_module
 from brgsa_training.phantom.prevalence import labels, prevalences
 from brgsa_training.phantom.study import CEILING, VARIANTS, Options, Run, captions, runs_of, train_and_measure
 from brgsa_training.phantom.study_report import measure, write_study
-from brgsa_training.phantom.training_set import PhantomConfig, phantom_set, save_voxels
+from brgsa_training.phantom.training_set import PhantomConfig, phantom_set, phantom_studies, save_voxels
 from brgsa_training.pretrain.trainer import Trainer
 
 PHANTOMS = {"train": 16, "validation": 12, "test": 20, "long_steps": 2}
@@ -61,8 +61,7 @@ def test_variants_differ_in_what_their_name_says_and_in_nothing_else(recipe_file
 def test_no_caption_without_summaries_says_there_is_and_those_with_them_do():
     seeds = range(40)
     bare, whole = (
-        [sentence for study in phantom_set(seeds, PhantomConfig(captions=kind, rows=16)).studies
-         for sentence in study.sentences]
+        [sentence for study in phantom_studies(seeds, PhantomConfig(captions=kind)) for sentence in study.sentences]
         for kind in ("report", "report-and-summary")
     )  # fmt: skip
     summary = {f"there is {name.lower()}" for name in labels()}

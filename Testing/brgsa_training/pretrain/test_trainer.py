@@ -297,7 +297,7 @@ def test_chunks_and_recomputed_blocks_train_the_same_model(small_run):
 
 
 def test_mixed_precision_trains(small_run):
-    result = trainer(small_run, "--training.precision", "bf16", "--training.epochs", "20").run()
+    result = trainer(small_run, "--training.precision", "bf16", "--training.epochs", "10").run()
     losses = [row[2] for row in result.history]
     assert losses[-1] < losses[0] - 0.5
     assert all(tensor.dtype == torch.float32 for tensor in load_checkpoint(small_run.out / "last.pt")["model"].values())
