@@ -9,7 +9,7 @@ All patterns are searched in the plain sentence (lower case, hyphens and slashes
 import re
 
 SEEN = (
-    r"observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
+    r"reproduced|observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
     r"present|available|evident|monitored|determined|demonstrated|revealed|recorded|reported|remarkable|"
     r"noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|discriminated|"
     r"recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|discerned|"
@@ -31,7 +31,8 @@ _FINITE = (
 # "No significant change", where "no emphysematous changes" is a negation.
 _DEGREE = (
     r"significant|interval|appreciable|definite|obvious|relevant|major|marked|notable|clear|size|dimensional|numerical|"
-    r"visible|important|further|new|measurable|considerable|substantial|evident|and|or|in|the|additional|other|remarkable"
+    r"visible|important|further|new|measurable|considerable|substantial|evident|and|or|in|the|additional|other|"
+    r"remarkable"
 )
 
 # One pass over a sentence finds all cues; the first alternative that fits at a place names the cue.
@@ -74,13 +75,15 @@ CUE = re.compile(
           ance))
     )
   | (?P<neg_before>
+        ^\W*absent\b |
         \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
       | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack\sof|lacks|neither|nor|negative\sfor|never|
-          nothing\sto\ssuggest|
+          nothing\sto\s(?:suggest|indicate)|
           none\sof|rather\sthan|failed\sto\s(?:show|demonstrate|reveal)|instead\sof)\b
       | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|characteristic|in\s(?:favou?r|keeping)|due|
           to)\b
-      | \bnot\s(?:any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify)\b
+      | \bnot\s(?:any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify|find|note|
+          demonstrate|recogni[sz]e|appreciate|visuali[sz]e|exhibit)\b
     )
   | (?P<without> \bwithout\b )
   | (?P<there> \bthere\s(?:is|are|was|were|has\sbeen|have\sbeen)\b(?!\s(?:no|not)\b) )
@@ -91,7 +94,7 @@ CUE = re.compile(
     )
   | (?P<stop>
         ;
-      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)
+      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)(?!\snot\s)
       | \b(?:although|though|whereas|while|except|excepting|excluding|apart\sfrom|other\sthan|besides|in\saddition|
           aside\sfrom|save\sfor|
           despite|in\sspite\sof|exception\sof|merely|instead|the\sonly)\b
@@ -122,7 +125,8 @@ HISTORY = re.compile(
 )
 HISTORY_AFTER = re.compile(r"^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
 RELATIVE = re.compile(
-    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|\bfamily\shistory\b|\bin\sthe\sfamily\b"
+    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|"
+    r"\bfamily\shistory\b|\bin\sthe\sfamily\b"
 )
 OPERATED_FOR = re.compile(
     r"\b(?:underwent|operated|(?:lob|pneumon|segment)ectomy|surgery|operation|treated)\b[^;.,]*?"
@@ -130,22 +134,26 @@ OPERATED_FOR = re.compile(
 )
 STATUS_POST = re.compile(r"\b(?:status\spost|s\sp|post\sstatus)\b(?P<reach>[^;,:]*)$")
 STAYS = re.compile(
-    r"\b(?:implant|plac(?:ed|ement)|insert|replace|reconstruct|bypass|cabg|sternotomy|stent|pacemaker|icd|prosthe|fixation|instrumentation|port|shunt)"
+    r"\b(?:implant|plac(?:ed|ement)|insert|replace|reconstruct|bypass|cabg|sternotomy|stent|pacemaker|icd|"
+    r"prosthe|fixation|instrumentation|port|shunt)"
 )
 REASON = re.compile(r"\b(?:for|because|due|after|with\sa\shistory)\b")
 CONDITION = re.compile(
-    r"(?:\b(?:if|unless|in\s(?:the\s)?(?:case|event)\sof|watch\sfor|in\scase)\b(?!\sany\b)|^\W*should\b|[,;]\sshould\b)[^;,.]*$"
+    r"(?:\b(?:if|unless|in\s(?:the\s)?(?:case|event)\sof|watch\sfor|in\scase)\b(?!\sany\b)|^\W*should\b|"
+    r"[,;]\sshould\b)[^;,.]*$"
 )
 CONDITION_AFTER = re.compile(r"^[^;,.]{0,20}\bshould\sit\s(?:develop|occur|appear)")
 CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|question|suspicion)\b")
 
 # Before a mention: it is not there after all.
 UNLIKELY_BEFORE = re.compile(
-    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|evidence)
-      | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely
+    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|"
+    r"evidence)
+      | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely(?!\sthan)
       | (?:do|does|did)\snot\s(?:\w+\s)?(?:suggest|favou?r|support|indicate|represent|resemble|look\slike)
       | (?:rules\sout|excludes|excluded|ruled\sout|mimic\w*|simulat\w*|imitat\w*|mistaken\sfor|confused\swith)
-      )\b[^;:?,(]{0,60}$""",
+      )\b[^;:?,(]{0,60}$
+      | \bmore\s[^;,.]{3,50}\bthan\s(?:\w+\s){0,2}$""",
     re.VERBOSE,
 )
 UNLIKELY_AFTER = re.compile(
@@ -180,7 +188,7 @@ DOUBT_BEFORE = re.compile(
       | \b(?:in\sterms\sof|to\sexclude|exclude|to\srule\sout|exclusion\sof|rule\sout|r\so|whether|onset\sof|
           question\s(?:of|is)|
           (?:cannot|can\snot|not)\s(?:\w+\s)?(?:exclude|rule\sout))\b
-      | \b(?:evaluate|assess|investigat\w+|look|search|evaluation)\sfor\b
+      | \bcorrelat\w+\s(?:\w+\s)?for\b | \b(?:evaluate|assess|investigat\w+|look|search|evaluation)\sfor\b
       | \b(?:examination|evaluation|correlation|imaging|scan|mri?|ct|views?)\s(?:is|are|
           was)\srecommended\s(?:\w+\s){0,4}?for\b
       )[^;:?,(]{0,60}$""",
@@ -219,7 +227,8 @@ DONE_ABOUT = re.compile(
 # Gone, taken out or healed.
 _GONE = (
     r"(?:resolved|cleared|disappeared|resorbed|vanished|gone|removed|resected|excised|explanted|extubated|withdrawn|"
-    r"taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|drained\scompletely|returned\sto\snormal|"
+    r"taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|"
+    r"drained\scompletely|returned\sto\snormal|"
     r"re\sexpanded)"
 )
 _PARTLY = (
@@ -240,8 +249,9 @@ GONE_AFTER = re.compile(
     re.VERBOSE,
 )
 GONE_BEFORE = re.compile(
-    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|disappearance|evacuation|
-          (?:complete|total|full)\sregression)\sof\s(?:\w+\s){0,5}$
+    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|"
+    r"disappearance|evacuation|
+          (?:complete|total|full)\s(?:regression|drainage))\sof\s(?:\w+\s){0,5}$
       | \b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$
       | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$""",
     re.VERBOSE,
@@ -250,4 +260,25 @@ REMAINS = re.compile(r"\b(?:continu|persist|remain|still|residual|but|however|re
 GONE_WORD = re.compile(
     r"regress|resol|resor|disappear|remov|clear|vanish|gone|resect|excis|explant|withdraw|"
     r"taken|evacu|repair|retriev|drain|pulled|normal|expand"
+)
+
+# Cheap tests: a sentence without any of these words needs none of the patterns above.
+ANOTHER_TIME = re.compile(
+    r"histor|anamnes|\bhx\b|\bh o\b|clinical|medical|patient|relevant|background|father|mother|brother|sister|"
+    r"sibling|uncle|"
+    r"aunt|parent|cousin|family|\bpost\b|\bs p\b|\bif\b|unless|\bcase\b|\bevent\b|watch for|should|concern|question|"
+    r"suspicion|underwent|operat|ectomy|surgery|treated"
+)
+DENIAL = re.compile(
+    r"likel|probab|doubt|risk|suspicion|suggest|evidence|against|favou?r|support|indicat|represent|resemble|look like|"
+    r"exclude|ruled? out|rules out|mimic|simulat|imitat|mistaken|confused|suspected|thought|expected|considered|"
+    r"turned out|"
+    r"proved|apparent|seeming|\bmore\b|alleged|:|none|negative|absent|\bno\b|\bnil\b|\( \)|  |\bis low\b"
+)
+DOUBT = re.compile(
+    r"\?|\b(?:may|might|could|can|cannot|can't|must|should|possib|probabl|suspec|suspicio|question|presum|"
+    r"perhaps|equivocal|"
+    r"quer|likely|versus|vs|concern|worrisome|differential|separate|exclu|rul|in terms of|whether|onset|r o|"
+    r"evaluat|assess|"
+    r"investigat|look|search|correlat|recommended|indication|reason|request|referred|exam|never|not|needs?|has to)"
 )

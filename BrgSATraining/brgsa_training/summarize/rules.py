@@ -25,6 +25,9 @@ _LOCATION = re.compile(
 )
 
 
+_PIECE = 4  # letters
+
+
 class RulesBackend:
     """Finds the abnormalities of a vocabulary in report texts."""
 
@@ -33,11 +36,13 @@ class RulesBackend:
             (abnormality.name, rule) for abnormality in vocabulary.abnormalities for rule in abnormality.rules
         ]
         self._spelling = vocabulary.spelling
-        numbers: dict[str, list[int]] = {}
+        # A hint is looked for only where its first letters are: a sentence has few of them.
+        self._hints: dict[str, list[tuple[str, int]]] = {}
+        self._short_hints: list[tuple[str, int]] = []
         for number, (_, rule) in enumerate(self._rules):
             for hint in rule.hints:
-                numbers.setdefault(hint, []).append(number)
-        self._rules_of_hint = list(numbers.items())
+                place = self._short_hints if len(hint) < _PIECE else self._hints.setdefault(hint[:_PIECE], [])
+                place.append((hint, number))
         # Reports repeat whole sentences ("Trachea, both main bronchi are open."): each is searched once.
         self._cached = lru_cache(maxsize=20_000)(self._search)
 
@@ -50,7 +55,10 @@ class RulesBackend:
         text = corrected.text
         scope: Scope | None = None
         best: dict[str, Finding] = {}
-        possible = {number for hint, numbers in self._rules_of_hint if hint in text for number in numbers}
+        pieces = {text[at : at + _PIECE] for at in range(len(text) - _PIECE + 1)}
+        possible = {number for hint, number in self._short_hints if hint in text}
+        for piece in self._hints.keys() & pieces:
+            possible.update(number for hint, number in self._hints[piece] if hint in text)
         for number in sorted(possible):
             name, rule = self._rules[number]
             if rule.required and not rule.required.search(text):

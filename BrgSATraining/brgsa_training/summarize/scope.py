@@ -19,6 +19,7 @@ class Status(str, Enum):
 
 
 _OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
+_CLAUSE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|draws?|attracts?)\b")
 _INSIDE = re.compile(r"\b(?:not|no longer)\b(?!\s(?:only|optimal))")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
 
@@ -45,6 +46,9 @@ class Scope:
     def __init__(self, sentence: str):
         self.text = sentence
         self.cues = [Cue(match.lastgroup or "", *match.span()) for match in cues.CUE.finditer(sentence)]
+        self._may_be_past = cues.ANOTHER_TIME.search(sentence) is not None
+        self._may_be_denied = cues.DENIAL.search(sentence) is not None
+        self._may_be_doubted = cues.DOUBT.search(sentence) is not None
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
         """Return the part of the sentence around a mention in which its organ or its qualifiers are looked for.
@@ -76,10 +80,16 @@ class Scope:
         """
         head = max(self.text.rfind(" ", start, end) + 1, start)  # cues may stand inside a mention of several words
         before, after = self.text[:head], self.text[end:]
-        if self._of_another_time(before, after, start):
+        if self._may_be_past and self._of_another_time(before, after, start):
             return None
-        if self._denied(before, after) or self._negated(start, end) or self._gone(before, after):
+        if (
+            (self._may_be_denied and self._denied(before, after))
+            or self._negated(start, end)
+            or self._gone(before, after)
+        ):
             return Status.ABSENT
+        if not self._may_be_doubted:
+            return Status.PRESENT
         if cues.QUESTION.search(before) or cues.DOUBT_BEFORE.search(before):
             return Status.UNCERTAIN
         if cues.DOUBT_AFTER.search(after) and not cues.DONE_ABOUT.search(before):
@@ -94,11 +104,8 @@ class Scope:
         history = cues.HISTORY.search(before)
         if history:
             # "History of heart failure, bilateral effusions are seen": after the comma it speaks of this scan.
-            comma = "," in history["reach"]
-            verb = any(
-                cue.kind in ("affirm", "neg_after", "there") and cue.start >= history.start() for cue in self.cues
-            )
-            return not (comma and verb)
+            comma = self.text.find(",", history.start("reach"), start)
+            return comma < 0 or not _CLAUSE_VERB.search(self.text, comma)
         treated = cues.STATUS_POST.search(before)
         if treated and " with " not in treated["reach"]:
             stays = cues.STAYS.search(self.text, treated.start()) and "remov" not in treated["reach"]
@@ -163,4 +170,4 @@ class Scope:
         if not cues.GONE_WORD.search(self.text):
             return False
         gone = cues.GONE_BEFORE.search(before) or cues.GONE_AFTER.search(after)
-        return bool(gone) and not cues.REMAINS.search(re.split(r",\s(?:and\s)?no\b", after)[0])
+        return bool(gone) and not cues.REMAINS.search(re.split(r"[;,]\s(?:and\s)?(?:no|without)\b|;", after)[0])
