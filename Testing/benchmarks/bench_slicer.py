@@ -123,8 +123,8 @@ def panel():
 
     host.panel._clock = lambda: time.monotonic() + 10  # the guard against double clicks
     for what, precision, goal in (
-        ("cancel while a scan is scored: worker idle again", "auto", 1.0),
-        ("cancel while a model is loaded: idle or ended", "fp32", 4.0),
+        ("cancel while a scan is scored: worker idle again", "fp32", 1.0),
+        ("cancel while a model is loaded: idle or ended", "bf16", 4.0),
     ):
         host.logic.settings.precision = precision
         slicer.util.arrayFromVolumeModified(host.parameters.inputVolume)
