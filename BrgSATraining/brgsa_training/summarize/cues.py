@@ -17,7 +17,10 @@ SEEN = (
 )
 # "not observed in the previous examination" or "not seen before" says that the thing is there now.
 _EARLIER = (
-    r"(?:(?:\w+\s){0,4}?(?:in|on|at|according to)\s(?:\w+\s){0,3}?(?:previous|prior|old|earlier|former|past|last)\b"
+    r"(?:(?:\w+\s){0,4}?(?:in|on|at|according\sto)\s(?:\w+\s){0,3}?(?:previous|prior|old|earlier|former|past|"
+    r"last|first|"
+    r"initial|baseline|(?:19|20)\d\d|january|february|march|april|may|june|july|august|september|october|"
+    r"november|december)\b"
     r"|(?:\w+\s){0,2}?(?:before|previously|earlier)\b)"
 )
 _ELSEWHERE = r"on\s(?:the\s)?(?:radiograph|x\sray|plain\sfilm|ultrasound)\b"
@@ -62,9 +65,11 @@ CUE = re.compile(
           \s(?:\w+\s){{0,4}}?(?:not|cannot)\s(?:be\s)?(?:\w+ly\s)?(?:{SEEN})\b
     )
   | (?P<neg_after>
-        (?:\bnot|n't|\bcannot|\bno\slonger)\s(?:(?:be|been|can|\w+ly|yet|any|
-            clearly)\s)*(?:{SEEN})\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}|from\b))
+        (?:\bnot|n't|\bcannot|\bno\slonger)\s(?:(?:be|been|can|(?!previous|former)\w+ly|yet|
+            any)\s)*(?:{SEEN})\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}|from\b))
       | \bno\slonger\s(?:exists?|enlarged)\b
+      | \b(?:has|have|had|did)\snot\s(?:\w+ly\s)?(?:developed?|appear(?:ed)?|formed?|occur(?:red)?|emerged?|arisen|
+          recur(?:red)?)\b
       | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\snowhere\b
       | \b{_BE}\s(?:\w+ly\s|all\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
           missing)\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}))
@@ -82,7 +87,8 @@ CUE = re.compile(
           none\sof|rather\sthan|failed\sto\s(?:show|demonstrate|reveal)|instead\sof)\b
       | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|characteristic|in\s(?:favou?r|keeping)|due|
           to)\b
-      | \bnot\s(?:any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify|find|note|
+      | \bzero\b | \bnot\s(?:one|even|any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify|find|
+          note|
           demonstrate|recogni[sz]e|appreciate|visuali[sz]e|exhibit)\b
     )
   | (?P<without> \bwithout\b )
@@ -161,6 +167,7 @@ UNLIKELY_AFTER = re.compile(
         | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
             considered))\b(?!\sto\sbe\s(?:absent|benign))
       | ,?\s(?:is\s|was\s|has\sbeen\s)?(?:excluded|ruled\sout)\s*(?:$|[.;,]|(?:by|on)\b)
+      | [^;.]{0,80}?\b(?:on|in|at)\sneither\s(?:side|lung|lobe|apex|base|hemithorax)\b
       | [^;]{0,40}?\bis\s(?:low|against)\b\s*(?:$|[.;,])
       | [^;,.]{0,40}?\b(?:turned\sout|proved)\sto\sbe\b
       )""",
@@ -237,8 +244,9 @@ _PARTLY = (
 )
 _PAST = r"(?:previous|prior|old|earlier|former|past|last|previously|\d{4})"
 GONE_AFTER = re.compile(
-    rf"""^[^;.]{{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
-      | ^,?\s(?:fully\s|completely\s|now\s)?(?:resolved|removed|cleared)\b
+    rf"""^(?:(?!\b(?:after|before|once|when)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
+      | ^,?\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?
+        (?:resolved|removed|cleared|disappeared|vanished|resorbed|absorbed|gone)\b(?!\s(?:part|incompl|slow))
       | ^[^;]*?\b{_PAST}\b.*?\b(?:has|have|had|be|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?regressed\b
       | \b(?:previous|prior|old|earlier|former|past)\b.*?
         \b(?:significantly|markedly|largely|nearly|almost|mostly|considerably|substantially|greatly)\s(?:\w+\s)?
@@ -270,7 +278,8 @@ ANOTHER_TIME = re.compile(
     r"suspicion|underwent|operat|ectomy|surgery|treated"
 )
 DENIAL = re.compile(
-    r"likel|probab|doubt|risk|suspicion|suggest|evidence|against|favou?r|support|indicat|represent|resemble|look like|"
+    r"neither|likel|probab|doubt|risk|suspicion|suggest|evidence|against|favou?r|support|indicat|represent|"
+    r"resemble|look like|"
     r"exclude|ruled? out|rules out|mimic|simulat|imitat|mistaken|confused|suspected|thought|expected|considered|"
     r"turned out|"
     r"proved|apparent|seeming|\bmore\b|alleged|:|none|negative|absent|\bno\b|\bnil\b|\( \)|  |\bis low\b"

@@ -20,6 +20,7 @@ class Status(str, Enum):
 
 _OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
 _CLAUSE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|draws?|attracts?)\b")
+_SIDE = re.compile(r"\b(?:left|right)\b")
 _INSIDE = re.compile(r"\b(?:not|no longer)\b(?!\s(?:only|optimal))")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
 
@@ -153,6 +154,8 @@ class Scope:
             elif cue.kind == "neg_before":
                 if cues.NEW_CLAUSE.search(self.text, cue.end, start):
                     break  # "The left lung is free of consolidation, the right lower lobe is consolidated"
+                if comma and self._other_side(cue.end, start):
+                    break  # "No nodule on the left, a nodule on the right"
                 if not verb:
                     # "No lymph node is seen, heart size is increased": the mention is a clause of its own.
                     return not (comma and _OWN_VERB.search(self.text, start, end))
@@ -163,8 +166,20 @@ class Scope:
             return False
         if cues.CLAUSE_ENDS.search(self.text[start : after_verb.start]):
             return False  # "The leads are in the expected position and pneumothorax is not seen"
+        if self._other_side(start, after_verb.start):
+            return False  # "Consolidation in the left lung, not seen on the right"
         comma_between = any(cue.kind == "comma" for cue in after if cue.start < after_verb.start)
         return not (affirmed and comma_between)
+
+    def _other_side(self, begin: int, start: int) -> bool:
+        """Whether a comma parts what speaks of one side only from the part of the mention, which speaks of the other."""
+        comma = self.text.rfind(",", begin, start)
+        if comma < 0:
+            return False
+        ends = [place for mark in ",;" if (place := self.text.find(mark, start)) >= 0]
+        end = min(ends, default=len(self.text))
+        one, other = (set(_SIDE.findall(self.text, *span)) for span in ((begin, comma), (comma, end)))
+        return len(one) == len(other) == 1 and one != other
 
     def _gone(self, before: str, after: str) -> bool:
         if not cues.GONE_WORD.search(self.text):
