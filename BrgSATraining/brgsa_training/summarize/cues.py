@@ -9,7 +9,7 @@ All patterns are searched in the plain sentence (lower case, hyphens and slashes
 import re
 
 SEEN = (
-    r"reproduced|observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
+    r"reproduced|demonstrable|observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
     r"present|available|evident|monitored|determined|demonstrated|revealed|recorded|reported|remarkable|"
     r"noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|discriminated|"
     r"recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|discerned|"
@@ -178,7 +178,7 @@ APPARENT = re.compile(r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$")
 # After a mention: "none", "negative" and the like, as in a form; a minus sign has become a blank.
 FORM_NEGATIVE = re.compile(
     r"""^\s*(?:\(\s\)
-      | :\s*(?:[\w\s]{0,30}:\s*)?(?:none|negative|absent|no|nil|normal|unremarkable|clear)\b
+      | :\s*(?:[\w\s]{0,30}:\s*)?(?:none|negative|absent|no|nil|normal|unremarkable|clear|0(?!\.\d|\s?[x-]))\b
       | \s{2,}(?:none|negative|absent|no|nil)\b
       | \s(?:none|negative|absent|nil)\s*(?:$|[.;,]) )""",
     re.VERBOSE,
@@ -244,7 +244,7 @@ _PARTLY = (
 )
 _PAST = r"(?:previous|prior|old|earlier|former|past|last|previously|\d{4})"
 GONE_AFTER = re.compile(
-    rf"""^(?:(?!\b(?:after|before|once|when)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
+    rf"""^(?:(?!\b(?:after|before|once|when)\s(?:the|its|this|that|an?)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
       | ^,?\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?
         (?:resolved|removed|cleared|disappeared|vanished|resorbed|absorbed|gone)\b(?!\s(?:part|incompl|slow))
       | ^[^;]*?\b{_PAST}\b.*?\b(?:has|have|had|be|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?regressed\b

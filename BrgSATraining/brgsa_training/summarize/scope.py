@@ -172,7 +172,7 @@ class Scope:
         return not (affirmed and comma_between)
 
     def _other_side(self, begin: int, start: int) -> bool:
-        """Whether a comma parts what speaks of one side only from the part of the mention, which speaks of the other."""
+        """Whether a comma parts what speaks of one side from the part of the mention, which speaks of the other."""
         comma = self.text.rfind(",", begin, start)
         if comma < 0:
             return False
