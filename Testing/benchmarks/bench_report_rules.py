@@ -13,15 +13,15 @@ from pathlib import Path
 
 from brgsa_training.summarize.agreement import agree, agreement_text, table_of
 from brgsa_training.summarize.findings import decide
-from brgsa_training.summarize.labels import VALUES
+from brgsa_training.summarize.labels import UNCERTAIN_AS, VALUES
 from brgsa_training.summarize.rules import RulesBackend
 from brgsa_training.summarize.vocabulary import load_vocabulary
 
 SHARED = Path(os.environ.get("BRGSA_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
 
-def show(title: str, records: list[dict], key: str, label_set: str) -> None:
-    """Print one table; an uncertain label counts as negative here, as in a table where only 1 is positive."""
+def show(title: str, records: list[dict], key: str, label_set: str, uncertain: str = UNCERTAIN_AS[0]) -> None:
+    """Print one table; its header says what an uncertain label counts as."""
     vocabulary = load_vocabulary()
     names = vocabulary.label_set(label_set)
     backend = RulesBackend(vocabulary)
@@ -32,7 +32,7 @@ def show(title: str, records: list[dict], key: str, label_set: str) -> None:
         rows.append([int(VALUES[said[name]]) if name in said else None for name in names])
     ids = [record["id"] for record in records]
     truth = table_of(ids, names, [[record[key][name] for name in names] for record in records])
-    print(f"\n{title}\n{agreement_text(agree(table_of(ids, names, rows), truth, uncertain='negative'))}")
+    print(f"\n{title}\n{agreement_text(agree(table_of(ids, names, rows), truth, uncertain=uncertain))}")
 
 
 def records(path: Path) -> list[dict]:
@@ -52,7 +52,8 @@ def main() -> int:
         return 0
     manual, valid = records(folder / "ctrate_manual_labels_50.jsonl"), records(folder / "ctrate_valid_60.jsonl")
     show("Rules against human labels (read while the rules were written)", manual, "labels18_manual", "ct-rate-18")
-    show("Rules against the checked long-tail labels", valid, "labels_lt15", "ct-rate-lt-15")
+    # CT-RATE-LT counts a suspected pneumonia, tuberculosis or mass.
+    show("Rules against the checked long-tail labels", valid, "labels_lt15", "ct-rate-lt-15", "positive")
     show("Rules against the labels that CT-RATE ships (RadBERT)", valid, "labels18", "ct-rate-18")
     return 0
 
