@@ -207,6 +207,7 @@ class Deaf(Worker):
 
     def _check(self, job: Job):
         self.may_end.wait(LONGEST_WAIT)
+        return {}
 
 
 def test_work_that_does_not_stop_is_cut_off_when_the_input_ends():
