@@ -47,9 +47,10 @@ class Scope:
     def __init__(self, sentence: str):
         self.text = sentence
         self.cues = [Cue(match.lastgroup or "", *match.span()) for match in cues.CUE.finditer(sentence)]
-        self._may_be_past = cues.ANOTHER_TIME.search(sentence) is not None
-        self._may_be_denied = cues.DENIAL.search(sentence) is not None
-        self._may_be_doubted = cues.DOUBT.search(sentence) is not None
+        self._may_be_past, self._may_be_denied, self._may_be_doubted, self._may_be_gone = (
+            any(piece in sentence for piece in pieces)
+            for pieces in (cues.ANOTHER_TIME, cues.DENIAL, cues.DOUBT, cues.GONE)
+        )
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
         """Return the part of the sentence around a mention in which its organ or its qualifiers are looked for.
@@ -182,7 +183,7 @@ class Scope:
         return len(one) == len(other) == 1 and one != other
 
     def _gone(self, before: str, after: str) -> bool:
-        if not cues.GONE_WORD.search(self.text):
+        if not self._may_be_gone:
             return False
         gone = cues.GONE_BEFORE.search(before) or cues.GONE_AFTER.search(after)
         return bool(gone) and not cues.REMAINS.search(re.split(r"[;,]\s(?:and\s)?(?:no|without)\b|;", after)[0])
