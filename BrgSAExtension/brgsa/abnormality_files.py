@@ -23,6 +23,7 @@ from typing import Any
 
 from brgsa.errors import InputError, UsageError
 from brgsa.files import atomic_open, csv_reader, write_csv, write_json
+from brgsa.text import shorten
 
 FORMATS = (".json", ".csv", ".txt")
 VERSION = 1
@@ -201,7 +202,7 @@ def _from_cells(cells: Sequence[str], header: Sequence[str], decimal_comma: bool
         try:
             values["threshold"] = float(number)
         except ValueError as error:
-            raise InputError(f'{place}: threshold "{found["threshold"][:40]}" is not a number.') from error
+            raise InputError(f'{place}: threshold "{shorten(found["threshold"], 40)}" is not a number.') from error
     codes: dict[str, Any] = {}
     for column, (system, key) in CODE_COLUMNS.items():
         if column in found and key is None:

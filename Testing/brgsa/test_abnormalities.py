@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import brgsa
@@ -487,6 +487,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path):
     st.sampled_from([".json", ".csv", ".txt"]),
     st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace")),
 )
+@example(".csv", b"a,\0\x0b\0")
 def test_any_bytes_give_a_list_or_one_line(tmp_path, suffix, content):
     path = tmp_path / f"any{suffix}"
     path.write_bytes((b"name,threshold,snomed_id\n" if suffix == ".csv" else b"") + content)
