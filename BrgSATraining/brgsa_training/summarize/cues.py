@@ -132,7 +132,7 @@ HISTORY = re.compile(
       )(?P<reach>[^;]*)$""",
     re.VERBOSE,
 )
-HISTORY_AFTER = re.compile(r"^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
+HISTORY_AFTER = re.compile(r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
 RELATIVE = re.compile(
     r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|"
     r"\bfamily\shistory\b|\bin\sthe\sfamily\b"
@@ -156,12 +156,13 @@ CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|quest
 
 # Before a mention: it is not there after all.
 UNLIKELY_BEFORE = re.compile(
-    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|"
-    r"evidence)
+    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|
+        evidence)
       | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely(?!\sthan)
       | (?:do|does|did)\snot\s(?:\w+\s)?(?:suggest|favou?r|support|indicate|represent|resemble|look\slike)
-      | (?:rules\sout|excludes|excluded|ruled\sout|mimic\w*|simulat\w*|imitat\w*|mistaken\sfor|confused\swith)
-      )\b[^;:?,(]{0,60}$
+      | (?:rules\sout|excludes|(?<!be\s)(?<!is\s)(?<!was\s)(?<!are\s)(?<!were\s)(?<!been\s)(?<!not\s)(?:excluded|
+          ruled\sout)|mimic\w*|simulat\w*|imitat\w*|mistaken\sfor|confused\swith)
+      )\b(?:(?!\b(?:but|however|although|while)\b)[^;:?,(]){0,60}$
       | \bmore\s[^;,.]{3,50}\bthan\s(?:\w+\s){0,2}$""",
     re.VERBOSE,
 )
@@ -260,8 +261,8 @@ GONE_AFTER = re.compile(
     re.VERBOSE,
 )
 GONE_BEFORE = re.compile(
-    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|"
-    r"disappearance|evacuation|
+    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|
+          disappearance|evacuation|
           (?:complete|total|full)\s(?:regression|drainage))\sof\s(?:\w+\s){0,5}$
       | \b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$
       | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$""",

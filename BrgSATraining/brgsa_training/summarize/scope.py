@@ -19,7 +19,6 @@ class Status(str, Enum):
 
 
 _OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
-_CLAUSE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|draws?|attracts?)\b")
 _SIDE = re.compile(r"\b(?:left|right)\b")
 _INSIDE = re.compile(r"\b(?:not|no longer)\b(?!\s(?:only|optimal))")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
@@ -105,9 +104,11 @@ class Scope:
             return True
         history = cues.HISTORY.search(before)
         if history:
-            # "History of heart failure, bilateral effusions are seen": after the comma it speaks of this scan.
-            comma = self.text.find(",", history.start("reach"), start)
-            return comma < 0 or not _CLAUSE_VERB.search(self.text, comma)
+            # "History of heart failure, bilateral effusions": after the comma it speaks of this scan, but not in a list
+            # under a heading ("Clinical history: emphysema, smoker").
+            heading = ":" in history["reach"]
+            there = any(cue.kind == "there" and history.start() <= cue.start < start for cue in self.cues)
+            return not (there or ("," in history["reach"] and not heading))
         treated = cues.STATUS_POST.search(before)
         if treated and " with " not in treated["reach"]:
             stays = cues.STAYS.search(self.text, treated.start()) and "remov" not in treated["reach"]
