@@ -188,7 +188,7 @@ class SetupSection:
 
     def _delete(self) -> None:
         folder = self._settings.weights
-        if folder == SHIPPED or not self._dialogs.confirm(_("Delete the folder {folder}?").format(folder=folder)):
+        if folder == SHIPPED or not self._dialogs.confirm(_("Delete the weights in {folder}?").format(folder=folder)):
             return
 
         def deleted(values: dict[str, Any]) -> None:
@@ -196,6 +196,9 @@ class SetupSection:
             self._settings.weights_folders = kept
             self._use(SHIPPED)
             self._say(_("Deleted {size} MB.").format(size=round(values["bytes"] / 1e6)))
+            if values["left"]:
+                left = ", ".join(values["left"][:3])
+                self._say(_("{folder} stays: it holds files of yours ({left}).").format(folder=folder, left=left))
 
         self._ask("weights/delete", deleted, folder=folder)
 

@@ -1,26 +1,19 @@
 """The class token of the image encoder for a fourteenth less work: the last block computes nothing for the patches."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-if TYPE_CHECKING:
-    from brgsa.model import Block, VisionTransformer3D
 
-
-def class_token(vision: VisionTransformer3D, volume: Tensor) -> Tensor:
-    """What `vision(volume)` gives first, (B, 1, X, Y, Z) -> (B, W); the same but for rounding."""
+def class_token(vision: nn.Module, volume: Tensor) -> Tensor:
+    """What `vision(volume)` of a `VisionTransformer3D` gives first, (B, 1, X, Y, Z) -> (B, W), but for rounding."""
     x = vision.run(vision.blocks[:-1], vision.embed(volume))
     last = vision.blocks[-1]
     token = checkpoint(_first_row, last, x, use_reentrant=False) if vision.checkpoint_blocks else _first_row(last, x)
     return vision.norm(token)[:, 0]
 
 
-def _first_row(block: Block, x: Tensor) -> Tensor:  # (B, N, W) -> (B, 1, W)
+def _first_row(block: nn.Module, x: Tensor) -> Tensor:  # (B, N, W) -> (B, 1, W)
     """The first row of `block(x)`: only the class token asks, all tokens answer."""
     attention, normed = block.attention, block.norm1(x)
     B, N, W = x.shape

@@ -103,11 +103,6 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def holds_nothing(folder: Path) -> bool:
-    """Whether a folder has no entries but locks and what killed processes left half written."""
-    return all(entry.name == ".lock" or PART.fullmatch(entry.name) for entry in folder.iterdir())
-
-
 def _new_part(
     folder: Path, suffix: str, make: Callable[..., Any] = tempfile.mkstemp
 ) -> tuple[Path, contextlib.ExitStack]:

@@ -11,12 +11,12 @@ import os
 import resource
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
 from brgsa.batch.index import write_index
 from brgsa.batch.search import ScanIndex
+from brgsa.output_folder import output_folder
 
 WIDTH = 768
 PART = 10_000
@@ -48,7 +48,8 @@ def main():
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             scans = [(f"case-{n:07d}", f"/scans/{n:07d}.nii.gz", "", "") for n in range(count)]
             about = {"weights": "random", "weights_checksum": "", "embedding_size": WIDTH}
-            write_index(Path(folder), about, scans, random_rows(count))
+            with output_folder(folder, "index") as held:
+                write_index(held, about, scans, random_rows(count))
             started = time.perf_counter()
             index = ScanIndex.open(folder)
             opened = time.perf_counter() - started

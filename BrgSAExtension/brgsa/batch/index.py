@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from tqdm import tqdm
 import brgsa
 from brgsa.batch.score import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_path
 from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
-from brgsa.ct.cases import Case, absolute
+from brgsa.ct.cases import Case, absolute, with_hash
 from brgsa.errors import FORCED, BrgSAError, UsageError
 from brgsa.files import atomic_folder, write_csv, write_json
+from brgsa.output_folder import OWN_FILES, OutputFolder, output_folder, remove_files
 from brgsa.scoring import Progress, Scorer, silent
 from brgsa.weights.folder import registry
 
@@ -77,7 +77,19 @@ def index_cases(
         BrgSAError: the folder cannot be written.
         KeyboardInterrupt: what was embedded so far is kept for the next run.
     """
-    folder = Path(folder)
+    with output_folder(folder, "index") as held:
+        return _index_cases(scorer, cases, held, remove_vanished, force, on_progress)
+
+
+def _index_cases(
+    scorer: Scorer,
+    cases: Sequence[Case],
+    held: OutputFolder,
+    remove_vanished: bool,
+    force: bool,
+    on_progress: Progress,
+) -> IndexResult:
+    folder = held.path
     old = ScanIndex.open(folder) if (folder / INDEX).exists() else None
     if old:
         _require_same_settings(old, scorer)
@@ -115,15 +127,27 @@ def index_cases(
         batch=batch,
     )
     if result.scans and (new or old is None or len(kept) < len(old)):
-        _write(folder, scorer, old, kept, new)
+        _write(held, scorer, old, kept, new)
     elif not result.scans and old:
         raise UsageError(f"{folder}: no scan would be left in the index. Delete the folder instead.")
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    _remove_unfinished(folder / UNFINISHED, new)
     return result
 
 
+def _remove_unfinished(folder: Path, done: Sequence[Case]) -> None:
+    """Remove the embeddings that are in the index now; those of a run that was cut off wait for its scans."""
+    remove_files(folder, [embedding_path(Path(), case).as_posix() for case in done])
+    if not any((folder / "embeddings").glob("*.npz")):
+        remove_files(folder, ["manifest.csv", "failures.csv", *OWN_FILES])
+        with contextlib.suppress(OSError):  # somebody put a file there
+            folder.rmdir()
+
+
 def write_index(
-    folder: Path, about: dict, scans: Sequence[tuple[str, str, str, str]], rows: Iterable[tuple[np.ndarray, np.ndarray]]
+    held: OutputFolder,
+    about: dict,
+    scans: Sequence[tuple[str, str, str, str]],
+    rows: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> None:
     """Write a new data folder and make it the index's.
 
@@ -132,8 +156,11 @@ def write_index(
         scans: as `ScanIndex.scans`.
         rows: parts of the two matrices, direct and final, each (n, E) float32, in the order of the scans.
     """
+    folder = held.path
     numbers = [int(path.name[5:]) for path in folder.glob("data-*") if re.fullmatch(r"data-\d+", path.name)]
     data = folder / f"data-{max(numbers, default=0) + 1:05d}"
+    earlier = held.made()
+    held.will_make(f"{data.name}/{name}" for name in (SCANS, *(f"{kind}.npy" for kind in KINDS)))
     shape = (len(scans), about["embedding_size"])
     with atomic_folder(data) as temporary, contextlib.ExitStack() as stack:
         write_csv(temporary / SCANS, COLUMNS, scans)
@@ -142,9 +169,8 @@ def write_index(
             for file, part in zip(files, parts, strict=True):
                 file.write(np.ascontiguousarray(part, "<f4"))
     write_json(folder / INDEX, {"version": VERSION, **about, "data": data.name, "scans": len(scans)})
-    for path in folder.glob("data-*"):
-        if path != data:
-            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(BrgSAError):  # Windows keeps files that are mapped; they stay on the list
+        held.remove(earlier)
 
 
 @contextlib.contextmanager
@@ -159,7 +185,7 @@ def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[IO[bytes]]:
 
 
 def _write(
-    folder: Path,
+    held: OutputFolder,
     scorer: Scorer,
     old: ScanIndex | None,
     kept: Sequence[int],
@@ -170,12 +196,12 @@ def _write(
             part = list(kept[start : start + ROWS_AT_A_TIME])
             yield old.matrices["direct"][part], old.matrices["final"][part]
         for case in tqdm(new, unit="scan", desc="writing the index", disable=None, leave=False):
-            direct, final = _vectors(folder / UNFINISHED, case)
+            direct, final = _vectors(unfinished, case)
             yield direct[None], final[None]
 
-    weights = scorer.weights
+    weights, unfinished = scorer.weights, held.path / UNFINISHED
     forced = {old.case(row).name for row in kept} & old.forced if old else set()
-    forced |= {case.name for case in new if _is_forced(folder / UNFINISHED, case)}
+    forced |= {case.name for case in new if _is_forced(unfinished, case)}
     about = {
         "brgsa": brgsa.__version__,
         "weights": weights.name if weights.name in registry() else str(weights.folder.absolute()),
@@ -186,8 +212,8 @@ def _write(
         "forced": sorted(forced),
     }
     scans = [old.scans[row] for row in kept]
-    scans += [(case.name, str(case.path), case.series or "", _fingerprint(folder / UNFINISHED, case)) for case in new]
-    write_index(folder, about, scans, rows())
+    scans += [(case.name, str(case.path), case.series or "", _fingerprint(unfinished, case)) for case in new]
+    write_index(held, about, scans, rows())
 
 
 def _vectors(unfinished: Path, case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -235,8 +261,7 @@ def _with_new_names(cases: Sequence[Case], old: ScanIndex | None, known: dict) -
         if _key(case) in known:
             case = replace(case, name=old.case(known[_key(case)]).name)
         elif case.name.casefold() in taken:
-            key = "\n".join(map(str, _key(case))).encode("utf-8", "surrogateescape")
-            case = replace(case, name=f"{case.name}-{hashlib.sha256(key).hexdigest()[:8]}")
+            case = with_hash(case)
         named.append(case)
     return named
 

@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,7 @@ from tqdm import tqdm
 import brgsa
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.case_files import CaseFiles
-from brgsa.ct.cases import Case, absolute
+from brgsa.ct.cases import Case, absolute, with_hash
 from brgsa.errors import (
     FORCED,
     BrgSAError,
@@ -39,7 +39,8 @@ from brgsa.errors import (
     is_out_of_memory,
     resumable,
 )
-from brgsa.files import atomic_path, write_csv, write_error, write_json
+from brgsa.files import atomic_path, csv_dicts, write_csv, write_json
+from brgsa.output_folder import output_folder, remove_files
 from brgsa.scores import flags_of
 from brgsa.scoring import Progress, Scorer, settings_digest, silent
 
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TABLES = 10.0  # the records are written after every case; the tables are built from them
 _PART_OF_SCORES = 0.3  # of a case's progress, where heat maps or reports follow
+SCORES, EMBEDDINGS = "scores", "embeddings"  # kinds of output folders
 SCORES_COLUMNS = ("case", "path", "abnormality", "score", "probability", "threshold", "positive", "flags", "precision")
 FAILURES_COLUMNS = ("case", "path", "code", "reason")
 
@@ -161,15 +163,37 @@ def score_cases(
         command: the command line, for run.json.
 
     Raises:
-        UsageError: the folder holds scores of other settings, and `overwrite` is off.
+        UsageError: the folder holds something else or scores of other settings that would stay, or is in use.
         BrgSAError: the folder cannot be written.
         KeyboardInterrupt: after all files were brought up to date.
     """
-    out, files = Path(out), files or CaseFiles()
+    with output_folder(out, SCORES, shard.suffix):
+        return _score_cases(
+            scorer, cases, abnormalities, Path(out), prompts, kind, shard, overwrite, force, files, command
+        )
+
+
+def _score_cases(
+    scorer: Scorer,
+    cases: Sequence[Case],
+    abnormalities: AbnormalityList,
+    out: Path,
+    prompts: str,
+    kind: str,
+    shard: Shard,
+    overwrite: bool,
+    force: bool,
+    files: CaseFiles | None,
+    command: Sequence[str],
+) -> BatchResult:
+    files = files or CaseFiles()
     settings = scorer.settings(abnormalities, prompts, kind)
     digest = settings_digest(settings, abnormalities)
-    cases = shard.of(cases)
-    earlier = {} if overwrite else _read_records(out, cases, digest)
+    there = _read_records(out)
+    cases = shard.of(_with_free_names(cases, there))
+    _require_same_settings(out, there, settings, digest, {case.name for case in cases} if overwrite else set())
+    earlier = {} if overwrite else _unchanged(there, cases)
+    others = {name: record for name, record in there.items() if name not in {case.name for case in cases}}
     _remove_records(out, [case for case in cases if case.name not in earlier])
     known = {
         name: row
@@ -207,7 +231,7 @@ def score_cases(
         results[case.name] = record
         write_json(_record_path(out, case), record)
         if time.monotonic() - written > SECONDS_BETWEEN_TABLES:
-            _write_tables(out, shard, cases, results, failures)
+            _write_tables(out, shard, cases, results, failures, others)
             written = time.monotonic()
 
     def is_done(case: Case) -> bool:
@@ -218,7 +242,7 @@ def score_cases(
         _each_case(cases, known, score, failures, is_done)
     finally:
         results = {case.name: results[case.name] for case in cases if is_done(case)}
-        records = _write_tables(out, shard, cases, results, failures)
+        records = _write_tables(out, shard, cases, results, failures, others)
         done = len(results) - len(known)
         write_json(
             out / f"run{shard.suffix}.json",
@@ -254,9 +278,14 @@ def embed_cases(
         force: embed cases even where the input checks say "error"; they are marked. Otherwise they fail as refused.
 
     Raises:
+        UsageError: the folder holds something else, or another run works in it.
         BrgSAError: the folder cannot be written.
     """
-    out = Path(out)
+    with output_folder(out, EMBEDDINGS):
+        return _embed_cases(scorer, cases, Path(out), on_progress, force)
+
+
+def _embed_cases(scorer: Scorer, cases: Sequence[Case], out: Path, on_progress: Progress, force: bool) -> BatchResult:
     made_with = {
         case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series])
         for case in cases
@@ -301,7 +330,7 @@ def embed_cases(
             if case.name in done
         ]
         write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision", "flags"), rows)
-        _write_failures(out, Shard(), failures)
+        _write_failures(out, Shard(), failures, {case.name for case in cases})
     return BatchResult([], failures, len(done) - len(known), len(known))
 
 
@@ -382,46 +411,71 @@ def _flags_of_embedded(out: Path, case: Case, made_with: str) -> str | None:
         return None
 
 
-def _read_records(out: Path, cases: Sequence[Case], digest: str) -> dict[str, dict[str, Any]]:
-    """Records of earlier runs with these settings, by case name.
-
-    A damaged record counts as not done, and so does that of a scan that changed since.
-
-    Raises:
-        UsageError: a record was made with other settings, for another file or another series.
-    """
+def _read_records(out: Path) -> dict[str, dict[str, Any]]:
+    """The records of earlier runs, by case name; a damaged one counts as not done."""
     records = {}
-    for case in cases:
-        path = _record_path(out, case)
+    for path in sorted(out.glob("cases/*/scores.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            made_with, scan = record["settings_digest"], record["scan"]
-            made_of, series, fingerprint = Path(scan["path"]), scan["series"], scan["fingerprint"]
-            _rows(record), _has_error(record["findings"]), FORCED in record["flags"]
+            scan = record["scan"]
+            record["settings_digest"] + "", Path(scan["path"]), scan["series"], scan["fingerprint"]
+            _rows(record), _has_error(record["findings"]), FORCED in record["flags"], {**record["settings"]}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
-        if made_with != digest:
-            raise UsageError(
-                f"{path} holds scores of other weights, settings or abnormalities. "
-                "Choose another --out folder, or --overwrite to score everything again."
-            )
-        if (made_of, series) != (absolute(case.path), case.series):
-            raise UsageError(
-                f"{path} holds the scores of {_scan_text(made_of, series)}, "
-                f"not of {_scan_text(case.path, case.series)}. "
-                "Choose another --out folder, or --overwrite to score everything again."
-            )
-        if not case.has_changed_since(fingerprint):
-            records[case.name] = record
+        records[path.parent.name] = record
     return records
+
+
+def _with_free_names(cases: Sequence[Case], there: Mapping[str, dict]) -> list[Case]:
+    """Cases whose name another scan has in the folder get a short hash of their path."""
+    return [case if _is_of(there.get(case.name), case) else with_hash(case) for case in cases]
+
+
+def _is_of(record: dict | None, case: Case) -> bool:
+    """Whether a record is one of this case, if there is a record."""
+    if record is None:
+        return True
+    return (Path(record["scan"]["path"]), record["scan"]["series"]) == (absolute(case.path), case.series)
+
+
+def _require_same_settings(
+    out: Path, there: Mapping[str, dict], settings: dict[str, Any], digest: str, replaced: Collection[str]
+) -> None:
+    """Refuse to mix scores of different settings in one table.
+
+    Args:
+        replaced: names of cases that are scored again, whatever they were scored with.
+
+    Raises:
+        UsageError: with what differs.
+    """
+    other = [name for name, record in there.items() if record["settings_digest"] != digest and name not in replaced]
+    if not other:
+        return
+    made = there[other[0]]["settings"]
+    ignored = ("device",)  # no part of the digest
+    differing = [key for key in settings if key not in ignored and made.get(key) != settings[key]]
+    what = ", ".join(f"{key} {made.get(key)}, now {settings[key]}" for key in differing)
+    what = what or f"other prompts or thresholds in the list {settings['abnormalities']}"
+    more = " --overwrite replaces the scores of the scans that are given." if not replaced else ""
+    raise UsageError(
+        f"{out} holds {len(other)} cases scored with other settings ({what}), for example {other[0]}. "
+        f"Choose another --out folder.{more}"
+    )
+
+
+def _unchanged(there: Mapping[str, dict], cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """The records of those cases whose scan did not change since."""
+    found = {case.name: there[case.name] for case in cases if case.name in there}
+    return {
+        case.name: found[case.name]
+        for case in cases
+        if case.name in found and not case.has_changed_since(found[case.name]["scan"]["fingerprint"])
+    }
 
 
 def _has_error(findings: Sequence[dict[str, str]]) -> bool:
     return any(finding["severity"] == "error" for finding in findings)
-
-
-def _scan_text(path: Path, series: str | None) -> str:
-    return f"{path} (series {series})" if series else str(path)
 
 
 def _remove_records(out: Path, cases: Sequence[Case]) -> None:
@@ -429,14 +483,10 @@ def _remove_records(out: Path, cases: Sequence[Case]) -> None:
     for case in cases:
         path = _record_path(out, case)
         try:
-            files = [path.with_name(Path(row["path"]).name) for row in json.loads(path.read_bytes())["files"]]
+            files = [Path(row["path"]).name for row in json.loads(path.read_bytes())["files"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             files = []
-        try:
-            for file in (*files, path):
-                file.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_error(path, error) from error
+        remove_files(path.parent, [*files, path.name])
 
 
 def _failure(case: Case, code: int | str, reason: str) -> Failure:
@@ -445,16 +495,26 @@ def _failure(case: Case, code: int | str, reason: str) -> Failure:
 
 
 def _write_tables(
-    out: Path, shard: Shard, cases: Sequence[Case], results: dict[str, dict], failures: Sequence[Failure]
+    out: Path,
+    shard: Shard,
+    cases: Sequence[Case],
+    results: Mapping[str, dict],
+    failures: Sequence[Failure],
+    others: Mapping[str, dict],
 ) -> list[dict]:
-    """Write scores.csv and failures.csv; return the records in the order of the cases."""
+    """Write scores.csv and failures.csv; return the records in the order of the cases.
+
+    Args:
+        others: records of cases that earlier runs left in the folder. Their rows stay, but for a shard's table.
+    """
     records = [results[case.name] for case in cases if case.name in results]
+    kept = () if shard.suffix else others.values()
     write_csv(
         out / f"scores{shard.suffix}.csv",
         SCORES_COLUMNS,
-        (row for record in records for row in _rows(record)),
+        (row for record in (*records, *kept) for row in _rows(record)),
     )
-    _write_failures(out, shard, failures)
+    _write_failures(out, shard, failures, {*(case.name for case in cases), *others})
     return records
 
 
@@ -486,9 +546,16 @@ def _decimal(number: float) -> str:
     return f"{number:.6f}"
 
 
-def _write_failures(out: Path, shard: Shard, failures: Sequence[Failure]) -> None:
-    rows = ((failure.case, failure.path, failure.code, failure.reason) for failure in failures)
-    write_csv(out / f"failures{shard.suffix}.csv", FAILURES_COLUMNS, rows)
+def _write_failures(out: Path, shard: Shard, failures: Sequence[Failure], settled: Collection[str]) -> None:
+    """Write failures.csv; rows of earlier runs stay, but for cases that are `settled` by this one or by a record."""
+    path = out / f"failures{shard.suffix}.csv"
+    rows = [(failure.case, failure.path, failure.code, failure.reason) for failure in failures]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            earlier = [tuple(row[column] for column in FAILURES_COLUMNS) for row in csv_dicts(file)]
+    except (OSError, ValueError, KeyError):
+        earlier = []
+    write_csv(path, FAILURES_COLUMNS, [*rows, *(row for row in earlier if row[0] not in settled)])
 
 
 def package_versions() -> dict[str, str]:

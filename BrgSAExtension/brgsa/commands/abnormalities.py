@@ -3,6 +3,7 @@
 import argparse
 
 from brgsa.abnormalities import AbnormalityList, describe, describe_presets
+from brgsa.output_folder import require_new_file
 from brgsa.tables import text_table
 
 
@@ -17,7 +18,7 @@ def add_parser(subparsers) -> None:
     showing.set_defaults(run=show)
     converting = actions.add_parser("convert", help="write a list in another format")
     converting.add_argument("source", metavar="IN", help="preset, file or 'name; name'")
-    converting.add_argument("target", metavar="OUT", help="file ending in .json, .csv or .txt")
+    converting.add_argument("target", metavar="OUT", help="new file ending in .json, .csv or .txt")
     converting.set_defaults(run=convert)
 
 
@@ -38,6 +39,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Write a list to a file and say what the format cannot hold."""
+    require_new_file(arguments.target)
     abnormalities = AbnormalityList.parse(arguments.source)
     if lost := abnormalities.write(arguments.target):
         print(f"note: this format has no place for: {', '.join(lost)}")

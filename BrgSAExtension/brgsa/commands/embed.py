@@ -18,7 +18,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
     add_force_option(parser)
     add_scorer_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, output="embeddings")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--remove-vanished", action="store_true", help="take scans out that are no longer there")
     add_force_option(parser)
     add_scorer_options(parser)
-    parser.set_defaults(run=run, series=None)
+    parser.set_defaults(run=run, output="index", series=None)
 
 
 def run(arguments: argparse.Namespace) -> int:

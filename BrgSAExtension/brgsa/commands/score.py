@@ -64,7 +64,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
     parser.add_argument("--overwrite", action="store_true", help="score all cases again")
     add_force_option(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, output="scores")
 
 
 def add_weights_option(parser: argparse.ArgumentParser, meaning: str) -> None:
@@ -89,13 +89,14 @@ def scorer_of(arguments: argparse.Namespace):
     """Load the weights that the options name, once it is sure that the results can be written.
 
     Raises:
-        BrgSAError: `--out` cannot be written.
+        UsageError: `--out` holds something else than output of this kind.
+        BrgSAError: it cannot be written.
     """
-    from brgsa.files import require_writable
+    from brgsa.output_folder import require_output
     from brgsa.scoring import Scorer
 
     if arguments.out:
-        require_writable(arguments.out)
+        require_output(arguments.out, arguments.output)
     print(f"loading weights {arguments.weights} ...", file=sys.stderr)
     scorer = Scorer.from_pretrained(
         arguments.weights, device=arguments.device, precision=arguments.precision, fidelity=arguments.fidelity

@@ -85,7 +85,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Pack weights."""
+    from brgsa.output_folder import require_new_file
     from brgsa.weights.folder import export_bundle
 
+    require_new_file(arguments.file)
     bundle = export_bundle(arguments.weights, arguments.file)
     print(f"packed into {bundle}. On the other machine: brgsa weights import {bundle.name} --out DIR")

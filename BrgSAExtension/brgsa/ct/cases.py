@@ -239,10 +239,14 @@ def _with_unique_names(cases: list[Case]) -> list[Case]:
             depth[at] += 1
     for group in groups.values():
         for at in group if len(group) > 1 else []:
-            case = cases[at]
-            key = f"{absolute(case.path)}\n{case.series or ''}".encode("utf-8", "surrogateescape")
-            names[at] = f"{case.name or case_name(case.path)}-{sha256(key).hexdigest()[:8]}"
+            names[at] = with_hash(replace(cases[at], name=cases[at].name or case_name(cases[at].path))).name
     return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
+
+
+def with_hash(case: Case) -> Case:
+    """The case under a name that no other scan has: with a short hash of its path and series."""
+    key = f"{absolute(case.path)}\n{case.series or ''}".encode("utf-8", "surrogateescape")
+    return replace(case, name=f"{case.name}-{sha256(key).hexdigest()[:8]}")
 
 
 def case_name(path: Path, parts: int = 1) -> str:

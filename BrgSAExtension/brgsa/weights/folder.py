@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brgsa.cache import cache_folder
-from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, first_line
+from brgsa.calibration import FILE_NAME
+from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, UsageError, first_line
 from brgsa.files import atomic_folder, atomic_path, file_sha256, file_state, write_json
+from brgsa.output_folder import remove_files
 from brgsa.preprocess import PreprocessingPlan
 from brgsa.prompts import read_vocabulary
 
@@ -131,7 +133,7 @@ class Weights:
             "trained": self.trained,
             "notice": self.notice,
             "bytes": sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file()),
-            "calibrated": (self.folder / "calibration.json").exists(),
+            "calibrated": (self.folder / FILE_NAME).exists(),
             "preprocessing": self.plan.to_dict(),
             "model": {k: v for k, v in self.config.items() if not k.startswith(("_", "transformers"))},
         }
@@ -170,13 +172,7 @@ def verify(folder: Path, fresh: bool = False) -> list[str]:
     if not (folder / CHECKSUMS).is_file():
         return [f"{CHECKSUMS} is missing"]
     known = {} if fresh else _read_verified()
-    problems, sums = [], {}
-    for line in (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        if len(digest) != 64 or not name or Path(name).name != name:
-            problems.append(f"{CHECKSUMS} has a line that is no checksum: {line[:60]!r}")
-            continue
-        sums[name] = digest
+    sums, problems = _read_checksums(folder)
     for name in REQUIRED:
         if name not in sums:
             problems.append(f"{name} has no line in {CHECKSUMS}")
@@ -232,12 +228,66 @@ def save_weights(
     return folder
 
 
+def _read_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The checksums of SHA256SUMS by file name, and a sentence for each line that is none."""
+    sums, problems = {}, []
+    for line in (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name or Path(name).name != name:
+            problems.append(f"{CHECKSUMS} has a line that is no checksum: {line[:60]!r}")
+            continue
+        sums[name] = digest
+    return sums, problems
+
+
+def _own_files(folder: Path) -> list[str]:
+    """The files of a weights folder that this software wrote; none where it is no weights folder."""
+    listed = _read_checksums(folder)[0] if (folder / CHECKSUMS).is_file() else {}
+    return [*listed, FILE_NAME, CHECKSUMS] if set(REQUIRED) <= set(listed) else []
+
+
+def require_replaceable(folder: str | os.PathLike) -> None:
+    """Find out before hours of work whether `remove_weights` and `save_weights` can put other weights into a folder.
+
+    Raises:
+        UsageError: it holds files that this software did not write.
+    """
+    folder = Path(folder)
+    foreign = {path.name for path in folder.iterdir()} - set(_own_files(folder)) if folder.is_dir() else set()
+    if foreign:
+        raise UsageError(f"{folder} is written anew and holds {min(foreign)}, which is not from here. Move it away.")
+
+
+def remove_weights(folder: str | os.PathLike) -> tuple[int, list[str]]:
+    """Delete the files of a weights folder that its SHA256SUMS lists, and the calibration; then the folder, if empty.
+
+    Returns:
+        The bytes that are free now, and the names of what lies there still: files that this software did not write.
+
+    Raises:
+        UsageError: it is no weights folder, or the one that comes with the package.
+        BrgSAError: a file cannot be deleted.
+    """
+    folder = Path(folder)
+    names = _own_files(folder)
+    if not names:
+        raise UsageError(f"{folder} is no weights folder, so nothing was deleted.")
+    if DATA in folder.resolve().parents:
+        raise UsageError("the demonstration weights are part of the package and stay.")
+    size = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
+    remove_files(folder, names)
+    left = sorted(path.name for path in folder.iterdir())
+    if not left:
+        folder.rmdir()
+    return size, left
+
+
 def write_checksums(folder: Path) -> None:
     """Write SHA256SUMS over every file of a weights folder but the calibration."""
     names = sorted(
         path.name
         for path in folder.iterdir()
-        if path.is_file() and path.name not in (CHECKSUMS, "calibration.json") and not path.name.startswith(".")
+        if path.is_file() and path.name not in (CHECKSUMS, FILE_NAME) and not path.name.startswith(".")
     )
     lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")

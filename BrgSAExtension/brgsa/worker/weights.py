@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from brgsa.errors import SetupError, UsageError, first_line
 from brgsa.worker.job import Job
 
 
@@ -56,22 +55,11 @@ def import_weights(job: Job) -> Mapping[str, Any]:
 
 
 def delete(job: Job, forget: Callable[[], None]) -> Mapping[str, Any]:
-    import shutil
+    from brgsa.weights.folder import remove_weights
 
-    from brgsa.weights.folder import CHECKSUMS, DATA
-
-    folder = Path(job.text("folder"))
-    if not (folder / CHECKSUMS).is_file() or not (folder / "model.safetensors").is_file():
-        raise UsageError(f"{folder} is no weights folder, so nothing was deleted.")
-    if DATA in folder.resolve().parents:
-        raise UsageError("the demonstration weights are part of the package and stay.")
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     forget()
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise SetupError(f"cannot delete {folder} ({first_line(error)}). Delete it by hand.") from error
-    return {"bytes": size}
+    size, left = remove_weights(job.text("folder"))
+    return {"bytes": size, "left": left}
 
 
 def clear_cache(job: Job) -> Mapping[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 from tqdm import tqdm
 
 from brgsa.abnormalities import AbnormalityList
-from brgsa.batch.score import BatchResult, Shard, score_cases
+from brgsa.batch.score import SCORES, BatchResult, Shard, score_cases
 from brgsa.ct.cases import Case
-from brgsa.files import require_writable
+from brgsa.output_folder import require_output
 from brgsa.scoring import Scorer
 from brgsa_training.cluster.session import connect
 
@@ -43,7 +43,7 @@ def score_on_ray(
         SetupError: Ray is not installed or cannot be reached; or see `Scorer.from_pretrained`.
         UsageError, BrgSAError: see `score_cases`.
     """
-    require_writable(out)
+    require_output(out, SCORES)
     ray = connect()
     out, cases = Path(out).absolute(), list(cases)
     scorer = Scorer.from_pretrained(weights, **(scorer_options or {}))  # before the workers: an error has one line here

@@ -19,10 +19,11 @@ from typing import IO
 import numpy as np
 
 from brgsa.errors import InputError, SetupError, UsageError
-from brgsa.files import CSVWriter, atomic_open, csv_reader, holds_nothing, write_csv, write_error, write_json
+from brgsa.files import CSVWriter, atomic_open, csv_reader, write_csv, write_error, write_json
 from brgsa.preprocess import FIDELITIES, PreprocessingPlan
 
 CACHE_VERSION = 1
+CACHE = "preprocessed volumes"  # kind of output folder
 MANIFEST, FAILURES, DESCRIPTION, VOLUMES = "manifest.csv", "failures.csv", "cache.json", "volumes"
 
 
@@ -161,11 +162,9 @@ def claim(folder: Path, plan: PreprocessingPlan, fidelity: str) -> None:
     """Describe a new cache, or check that the one that is there was made the same way.
 
     Raises:
-        UsageError: another plan or fidelity, or a folder that holds something else.
+        UsageError: another plan or fidelity.
     """
     if not (folder / DESCRIPTION).exists():
-        if folder.is_dir() and not holds_nothing(folder):
-            raise UsageError(f"{folder} holds other files and no cache. Choose another --out.")
         write_json(folder / DESCRIPTION, {"version": CACHE_VERSION, "fidelity": fidelity, "plan": plan.to_dict()})
         return
     if difference := different(plan, fidelity, *read_description(folder)):

@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line, is_out_of_memory, resumable
 from brgsa.files import write_csv
+from brgsa.output_folder import output_folder
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa.processes import process_pool
 from brgsa_training.data.cache import (
+    CACHE,
     FAILURES,
     CachedCase,
     claim,
@@ -24,7 +26,6 @@ from brgsa_training.data.cache import (
     write_volume,
 )
 from brgsa_training.data.scan import Scan
-from brgsa_training.lock import locked
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def preprocess(
         BrgSAError: the folder cannot be written or the disk is full; what is done stays.
     """
     folder = Path(folder)
-    with locked(folder, "preprocessing"):
+    with output_folder(folder, CACHE):
         claim(folder, plan, fidelity)
         known = {name: line for name, line in read_manifest(folder).items() if _is_whole(folder, line)}
         todo = [scan for scan in scans if scan.case not in known]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from brgsa.calibration import FILE_NAME, Calibration
 from brgsa.errors import InputError, UsageError
 from brgsa.files import file_sha256, require_writable, write_csv, write_json
+from brgsa.output_folder import output_folder
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import (
@@ -63,8 +64,11 @@ _LISTED = 20
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, write the folder of results."""
     benchmark = Benchmark.load(arguments.benchmark).without(arguments.leave_out or ())
-    out = Path(arguments.out or f"evaluation-{benchmark.name}")
-    require_writable(out)
+    with output_folder(arguments.out or f"evaluation-{benchmark.name}", "evaluation") as held:
+        _evaluate(arguments, benchmark, held.path)
+
+
+def _evaluate(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> None:
     cohort, info, files = load_cohort(arguments, benchmark, out)
     if arguments.calibration:
         calibration = _calibration(arguments.calibration)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from brgsa.files import atomic_path, require_writable
+from brgsa.files import atomic_path
+from brgsa.output_folder import output_folder
 from brgsa_training.evaluate.modality_gap import (
     AFTER,
     BEFORE,
@@ -34,7 +35,11 @@ NOTE = (
 
 def run_modality_gap(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, write pictures and the folder of results."""
-    require_writable(arguments.out)
+    with output_folder(arguments.out, "modality gap"):
+        _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
     images = read_embeddings(arguments.images)
     texts = text_embeddings(arguments)
     pairs, notes = pair(images, texts, patients_of(images.cases, None, arguments.patients))

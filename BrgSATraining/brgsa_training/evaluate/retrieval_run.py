@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from brgsa.errors import InputError, UsageError
-from brgsa.files import require_writable
+from brgsa.output_folder import output_folder
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.pairs import Embeddings, Pairs, embed_reports, pair, read_embeddings, read_reports, unit
 from brgsa_training.evaluate.reference import reference_table
@@ -44,7 +44,11 @@ _CT_CLIP = "CT-CLIP: label overlap, query kept, volumes without labels dropped, 
 
 def run_retrieve(arguments: argparse.Namespace) -> None:
     """Measure, print the table, write the folder of results."""
-    require_writable(arguments.out)
+    with output_folder(arguments.out, "retrieval"):
+        _retrieve(arguments)
+
+
+def _retrieve(arguments: argparse.Namespace) -> None:
     if not (arguments.reports or arguments.texts or arguments.labels):
         raise UsageError("give --reports or --texts for reports and scans, or --labels for scans alone")
     benchmark = Benchmark.load(arguments.benchmark)

@@ -105,10 +105,12 @@ def score_cache(
     from brgsa.batch.score import FAILURES_COLUMNS, SCORES_COLUMNS
     from brgsa.ct.volume import CTVolume, Source
     from brgsa.files import write_json
+    from brgsa.output_folder import output_folder, require_output
     from brgsa.scores import flags_of
     from brgsa.scoring import Scorer
     from brgsa_training.data.cache import VolumeCache, volume_path
 
+    require_output(out, "scores of a cache")
     volumes = VolumeCache.open(cache)
     scorer = Scorer.from_pretrained(weights, device=device)
     if volumes.plan != scorer.weights.plan:
@@ -135,18 +137,19 @@ def score_cache(
             rows.append(
                 (case, str(source.path), row.name, *values, " ".join(flags_of(result.findings)), scorer.precision)
             )
-    write_csv(out / "failures.csv", FAILURES_COLUMNS, failures)
-    if not rows:
-        raise refused
-    write_csv(out / "scores.csv", SCORES_COLUMNS, rows)
-    write_json(
-        out / "run.json",
-        {
-            "settings": scorer.settings(abnormalities, style, kind),
-            "abnormalities": [row.to_dict() for row in abnormalities],
-            "notice": scorer.weights.notice,
-        },
-    )
+    with output_folder(out, "scores of a cache"):
+        write_csv(out / "failures.csv", FAILURES_COLUMNS, failures)
+        if not rows:
+            raise refused
+        write_csv(out / "scores.csv", SCORES_COLUMNS, rows)
+        write_json(
+            out / "run.json",
+            {
+                "settings": scorer.settings(abnormalities, style, kind),
+                "abnormalities": [row.to_dict() for row in abnormalities],
+                "notice": scorer.weights.notice,
+            },
+        )
     return out / "scores.csv"
 
 

@@ -9,7 +9,6 @@ OUT/first-stage, OUT/run    checkpoints and losses     OUT/auroc.csv    the tabl
 """
 
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ import torch
 
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
+from brgsa.output_folder import output_folder
 from brgsa.prompts import PromptTokenizer
-from brgsa.weights.folder import open_weights, save_weights
-from brgsa_training.lock import locked
+from brgsa.weights.folder import open_weights, remove_weights, save_weights
 from brgsa_training.phantom.curriculum import train_in_stages
 from brgsa_training.phantom.demonstration_card import demonstration_card
 from brgsa_training.phantom.output_folder import claim
@@ -50,9 +49,9 @@ def train_demonstration(recipe: PhantomRecipe, out: Path, workers: int = 1) -> D
         UsageError: `out` holds something else or a run with other options, another run works in it, or the recipe does
             not fit the phantoms.
     """
-    with locked(out, "training"):
+    with output_folder(out, "demonstration weights"):
         goes_on = (out / "recipe.json").exists()
-        claim(out, "recipe.json", recipe.to_dict(), "demonstration weights")
+        claim(out, "recipe.json", recipe.to_dict())
         return _train(recipe, out, workers, goes_on)
 
 
@@ -88,5 +87,5 @@ def _train(recipe: PhantomRecipe, out: Path, workers: int, goes_on: bool) -> Dem
     if not weights.exists():  # else they are from an earlier run with these options, which would give the same
         card = demonstration_card(recipe, result, scores, test.labels, parameters, seconds, machine)
         save_weights(weights, model, vocabulary, train.volumes.plan, card, recipe.weights.licence)
-    shutil.rmtree(result.weights)  # the same with a card that knows less
+    remove_weights(result.weights)  # the same with a card that knows less
     return Demonstration(weights, scores, test.labels)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from brgsa.errors import OutOfMemoryError, UsageError, resumable
 from brgsa.files import atomic_open, write_csv, write_json
+from brgsa.output_folder import output_folder
 from brgsa.processes import process_pool
 from brgsa.text import clean_sentences
 from brgsa_training.phantom.grid import Grid
@@ -94,7 +95,12 @@ def generate(plan: Plan, out: Path, workers: int = 1) -> None:
         OutOfMemoryError: a worker process was killed.
         BrgSAError: the folder cannot be written or the disk is full; what is there stays usable for the next run.
     """
-    claim(out, "plan.json", asdict(plan), "phantoms")
+    with output_folder(out, "phantoms"):
+        _generate(plan, out, workers)
+
+
+def _generate(plan: Plan, out: Path, workers: int) -> None:
+    claim(out, "plan.json", asdict(plan))
     seeds, splits = plan.seeds(), plan.splits()
     checksums = _write_cases(plan, out, workers)
     cases = [case_name(seed) for seed in seeds]

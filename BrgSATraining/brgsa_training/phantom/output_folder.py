@@ -1,4 +1,4 @@
-"""A folder that holds what some options made, and is gone on with by the same options only."""
+"""An output folder that is gone on with by the options that it was made with, and no others."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import InputError, UsageError
-from brgsa.files import holds_nothing, write_error, write_json
+from brgsa.files import write_error, write_json
 
 
-def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> None:
-    """Write options into an empty folder, or find the same ones there.
+def claim(out: Path, file: str, options: Mapping[str, Any]) -> None:
+    """Write options into a new folder, or find the same ones there.
 
     Args:
         file: name of the JSON file that keeps them.
-        content: what the folder holds, in words.
 
     Raises:
-        UsageError: the folder holds something else, or what other options made.
+        UsageError: the folder holds what other options made.
         InputError: the file is damaged.
         BrgSAError: the folder cannot be read or written.
     """
@@ -33,8 +32,6 @@ def claim(out: Path, file: str, options: Mapping[str, Any], content: str) -> Non
                     "Choose another folder, or the same options to go on."
                 )
             return
-        if out.is_dir() and not holds_nothing(out):
-            raise UsageError(f"{out} is not empty and holds no {content}. Choose an empty or a new folder.")
     except ValueError as error:
         raise InputError(f"{path} is damaged. Choose another folder, or delete this one and start again.") from error
     except OSError as error:

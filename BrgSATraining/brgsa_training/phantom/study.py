@@ -29,12 +29,12 @@ from tqdm import tqdm
 from brgsa.errors import OutOfMemoryError
 from brgsa.files import atomic_folder, atomic_open, write_json
 from brgsa.model import BrgSAModel
+from brgsa.output_folder import output_folder
 from brgsa.processes import kill_workers, process_pool
 from brgsa.prompts import PromptTokenizer
 from brgsa.weights.folder import open_weights
 from brgsa_training.data.captions import draw_sentences
 from brgsa_training.evaluate.modality_gap import AFTER, BEFORE, bank_usage, measure_gap
-from brgsa_training.lock import locked
 from brgsa_training.phantom.curriculum import train_in_stages
 from brgsa_training.phantom.output_folder import claim
 from brgsa_training.phantom.supervised import supervised_scores
@@ -47,6 +47,7 @@ from brgsa_training.phantom.zero_shot import (
     text_embeddings,
     zero_shot_scores,
 )
+from brgsa_training.pretrain.checkpoint import remove_run
 from brgsa_training.pretrain.command import parse
 
 VERSION = 1
@@ -127,8 +128,8 @@ def run_study(options: Options, out: Path, jobs: int = 1, threads: int = 1) -> l
         UsageError: the folder holds something else, or a study with other options, or another study is at work in it.
         OutOfMemoryError: a training was killed.
     """
-    with locked(out, "making a study"):
-        claim(out, "study.json", options.lasting(), "study")
+    with output_folder(out, "study"):
+        claim(out, "study.json", options.lasting())
         config = options.variant().phantoms
         for name, seeds in zip(SETS, config.seeds(), strict=True):
             if not voxels_path(out, name).is_file():
@@ -216,7 +217,7 @@ def train_and_measure(run: Run, options: Options, out: Path) -> None:
 def _remove_checkpoints(run: Run) -> None:
     """Remove the folders of the two stages of a run whose result is written."""
     for stage in ("first-stage", "run"):
-        shutil.rmtree(run.folder / stage, ignore_errors=True)
+        remove_run(run.folder / stage)
 
 
 def _supervised(run: Run, recipe: PhantomRecipe, sets: Sets, progress: _Progress) -> Measured:

@@ -11,10 +11,25 @@ import torch
 
 from brgsa.errors import BrgSAError, SetupError, UsageError, first_line
 from brgsa.files import atomic_path
+from brgsa.output_folder import MARK, OWN_FILES, remove_files
+from brgsa.weights.folder import remove_weights
 from brgsa_training.pretrain.recipe import differences
 
 CHECKPOINT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
+HISTORY_FILE, WEIGHTS = "history.csv", "weights"
+TRAINING_RUN = "training run"  # kind of output folder
+
+
+def remove_run(folder: Path) -> None:
+    """Delete what a training run wrote into its folder, file by file, and the folder if nothing else lies there."""
+    if not (folder / MARK).exists():
+        return
+    if (folder / WEIGHTS).exists():
+        remove_weights(folder / WEIGHTS)
+    remove_files(folder, [LAST, BEST, HISTORY_FILE, *OWN_FILES])
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def save_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

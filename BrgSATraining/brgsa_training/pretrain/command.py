@@ -32,7 +32,8 @@ def run(namespace: argparse.Namespace) -> None:
 
     from brgsa.device import choose_device
     from brgsa.errors import UsageError
-    from brgsa.files import require_writable
+    from brgsa.output_folder import require_output
+    from brgsa_training.pretrain.checkpoint import TRAINING_RUN
     from brgsa_training.pretrain.distributed import world_from_environment
     from brgsa_training.pretrain.material import open_material
     from brgsa_training.pretrain.plan import describe
@@ -44,7 +45,7 @@ def run(namespace: argparse.Namespace) -> None:
     if dry_run:
         print("\n".join(describe(recipe, material, int(os.environ.get("WORLD_SIZE", "1")))))
         return
-    require_writable(recipe.out)
+    require_output(recipe.out, TRAINING_RUN)
     with world_from_environment(choose_device(recipe.training.device)) as world:
         if world.first:
             print("\n".join(describe(recipe, material, world.size)), file=sys.stderr)
@@ -70,13 +71,14 @@ def run_image(namespace: argparse.Namespace) -> None:
 
     from brgsa.device import choose_device
     from brgsa.errors import UsageError
-    from brgsa.files import require_writable
+    from brgsa.output_folder import require_output
+    from brgsa_training.pretrain.checkpoint import TRAINING_RUN
     from brgsa_training.pretrain.distributed import world_from_environment
     from brgsa_training.pretrain.image_trainer import ImageTrainer
 
     if not recipe.out:
         raise UsageError(NO_OUT)
-    require_writable(recipe.out)
+    require_output(recipe.out, TRAINING_RUN)
     with world_from_environment(choose_device(recipe.training.device)) as world:
         trainer = ImageTrainer(recipe, world=world)
         training = recipe.training

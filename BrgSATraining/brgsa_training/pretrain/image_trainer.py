@@ -19,14 +19,14 @@ from tqdm import tqdm
 from brgsa.device import PRECISIONS, choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import BrgSAError, UsageError
 from brgsa.model import BrgSAModel
+from brgsa.output_folder import output_folder
 from brgsa_training.data.cache import VolumeCache
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch, Volumes, to_model_input
 from brgsa_training.data.sampler import StudyBatches
 from brgsa_training.data.volumes import VolumeDataset
-from brgsa_training.lock import locked
 from brgsa_training.pretrain.build import model_config, new_optimizer
-from brgsa_training.pretrain.checkpoint import LAST, find_state, save_checkpoint, save_tensors
+from brgsa_training.pretrain.checkpoint import LAST, TRAINING_RUN, find_state, save_checkpoint, save_tensors
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.mae import MaskConfig, MaskedAutoencoder, released_layout
 from brgsa_training.pretrain.recipe import ModelConfig, OptimizerConfig, Recipe, ScheduleConfig, plain
@@ -152,7 +152,7 @@ class ImageTrainer:
         training = self.recipe.training
         device = str(self.device)
         with (
-            locked(self.out, "training") if self.world.first else nullcontext(),
+            output_folder(self.out, TRAINING_RUN) if self.world.first else nullcontext(),
             out_of_memory(device),
             computing(device),
         ):

@@ -8,7 +8,6 @@ OUT/weights             a weights folder with the best model
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -25,14 +24,24 @@ from brgsa.device import PRECISIONS, choose_device, choose_precision, computing,
 from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
 from brgsa.model import BrgSAModel
-from brgsa.weights.folder import save_weights
+from brgsa.output_folder import output_folder
+from brgsa.weights.folder import remove_weights, require_replaceable, save_weights
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch
 from brgsa_training.data.sampler import StudyBatches
-from brgsa_training.lock import locked
 from brgsa_training.pretrain.build import new_model, new_optimizer
 from brgsa_training.pretrain.card import model_card
-from brgsa_training.pretrain.checkpoint import BEST, LAST, find_state, load_checkpoint, save_checkpoint, step_of
+from brgsa_training.pretrain.checkpoint import (
+    BEST,
+    HISTORY_FILE,
+    LAST,
+    TRAINING_RUN,
+    WEIGHTS,
+    find_state,
+    load_checkpoint,
+    save_checkpoint,
+    step_of,
+)
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.gradcache import PairEncoder, backward, model_inputs
 from brgsa_training.pretrain.loss import LossTerms
@@ -130,11 +139,13 @@ class Trainer:
             StoppedError: `stop_requested` was set; the state is saved.
             BrgSAError: the loss is not finite, or the disk is full.
         """
-        with locked(self.out, "training") if self.world.first else nullcontext():
+        with output_folder(self.out, TRAINING_RUN) if self.world.first else nullcontext():
+            if self.world.first:
+                require_replaceable(self.out / WEIGHTS)
             self._find_state(resume)
             with self._memory_advice(), computing(str(self.device)):
                 self._train(min(self.steps, until or self.steps))
-            weights = self.out / "weights"
+            weights = self.out / WEIGHTS
             if until is None and self.world.first:
                 self._write_weights(weights)
             done = self.progress
@@ -224,7 +235,7 @@ class Trainer:
                 writer.add_scalar("validation", judgement, step)
 
     def _write_history(self) -> None:
-        write_csv(self.out / "history.csv", HISTORY, self.progress.history)
+        write_csv(self.out / HISTORY_FILE, HISTORY, self.progress.history)
 
     def _validation_loss(self) -> float:
         encoder = getattr(self.encoder, "module", self.encoder)
@@ -280,7 +291,8 @@ class Trainer:
     def _write_weights(self, folder: Path) -> None:
         if self.progress.best is not None:
             self.model.load_state_dict(load_checkpoint(self.out / BEST)["model"])
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            remove_weights(folder)
         transformers.logging.disable_progress_bar()
         card = model_card(self.recipe, self.material, self.progress.best_step or self.progress.step, self.progress.best)
         plan = self.material.train.volumes.plan

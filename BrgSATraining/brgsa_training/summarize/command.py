@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import UsageError
+from brgsa.output_folder import output_folder, require_new_file
 from brgsa_training.summarize.labels import NOT_REVIEWED, add_uncertain_option
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
@@ -256,6 +257,7 @@ def _review(arguments: argparse.Namespace) -> None:
     writers = {".html": write_review_html, ".csv": write_review_csv}
     if arguments.out.suffix.lower() not in writers:
         raise UsageError(f"--out {arguments.out} must end in .html or .csv.")
+    require_new_file(arguments.out)
     results = arguments.results / FINDINGS
     differences: dict[str, list[str]] = {}
     if arguments.against:
@@ -274,7 +276,7 @@ def _review(arguments: argparse.Namespace) -> None:
 def _apply_corrections(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.agreement import agree, agreement_text, table_of, write_agreement
     from brgsa_training.summarize.findings import read_summaries
-    from brgsa_training.summarize.outputs import FINDINGS, write_outputs
+    from brgsa_training.summarize.outputs import FINDINGS, SUMMARIES, write_outputs
     from brgsa_training.summarize.review import corrected, label_of, read_review
 
     vocabulary, names = _labels(arguments)
@@ -283,9 +285,9 @@ def _apply_corrections(arguments: argparse.Namespace) -> None:
     if arguments.out.resolve() == arguments.results.resolve():
         raise UsageError("--out must be another folder than --results, so that the machine's own results are kept.")
     about = {"corrections": arguments.corrections.name, "reviewed": len({row.report for row in rows})}
-    counts = write_outputs(
-        arguments.out, corrected(read_summaries(arguments.results / FINDINGS), rows), names, vocabulary, variant, about
-    )
+    machine = read_summaries(arguments.results / FINDINGS)
+    with output_folder(arguments.out, SUMMARIES):
+        counts = write_outputs(arguments.out, corrected(machine, rows), names, vocabulary, variant, about)
     reports = list(dict.fromkeys(row.report for row in rows))
     reviewed = [name for name in vocabulary.names if any(row.abnormality == name for row in rows)]
     said = {(row.report, row.abnormality): (label_of(row.machine), label_of(row.reader)) for row in rows}
@@ -304,6 +306,7 @@ def _captions(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.findings import read_summaries
     from brgsa_training.summarize.outputs import FINDINGS
 
+    require_new_file(arguments.out)
     vocabulary, names = _labels(arguments)
     findings = arguments.results / FINDINGS
     count = write_captions(arguments.out, lambda: read_summaries(findings), names, vocabulary, _variant(arguments))
@@ -315,6 +318,7 @@ def _ledger(arguments: argparse.Namespace) -> None:
 
     if not arguments.ledger.exists():
         raise UsageError(f"there is no ledger {arguments.ledger}.")
+    require_new_file(arguments.export)
     with Ledger(arguments.ledger) as ledger:
         print(f"{ledger.export_jsonl(arguments.export)} answers in {arguments.export}")
 
@@ -341,6 +345,8 @@ def _agreement(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.labels import read_labels
     from brgsa_training.summarize.vocabulary import vocabulary_with
 
+    if arguments.out:
+        require_new_file(arguments.out)
     names = vocabulary_with(arguments.labels).label_set(arguments.labels) if arguments.labels else None
     tables = {str(path): read_labels(path, arguments.id_column) for path in arguments.tables}
     reference = read_labels(arguments.reference, arguments.id_column)

@@ -4,17 +4,18 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
 from brgsa.errors import BrgSAError, CasesFailedError, UsageError, resumable
-from brgsa.files import require_writable
+from brgsa.output_folder import output_folder
 from brgsa_training.evaluate.table_files import read_row_order
 from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary
 from brgsa_training.summarize.normaliser import Normaliser
-from brgsa_training.summarize.outputs import ModelRecord, fingerprint, is_complete, write_outputs
+from brgsa_training.summarize.outputs import SUMMARIES, ModelRecord, fingerprint, is_complete, write_outputs
 from brgsa_training.summarize.privacy import require_allowed_host, require_no_identifier
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
@@ -49,7 +50,8 @@ def summarize(arguments: argparse.Namespace, vocabulary: Vocabulary, names: Sequ
         arguments.id_column, tuple(arguments.text_columns), arguments.image_column, arguments.split_column
     )
     job = _Job(arguments, columns, vocabulary, names, variant)
-    return job.with_model() if arguments.backend == "openai" else job.with_rules()
+    with output_folder(arguments.out, SUMMARIES) if arguments.out and not arguments.dry_run else nullcontext():
+        return job.with_model() if arguments.backend == "openai" else job.with_rules()
 
 
 class _Job:
@@ -293,8 +295,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--concurrency, --timeout and --max-tokens must be positive.")
     if arguments.max_cost is not None and arguments.max_cost <= 0:
         raise UsageError("--max-cost must be more than 0 dollars.")
-    if arguments.out and not arguments.dry_run:
-        require_writable(arguments.out)
 
 
 def _summary(report: Report, findings: tuple[Finding, ...], problem: str = "") -> Summary:

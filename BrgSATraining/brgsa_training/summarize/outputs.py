@@ -26,6 +26,7 @@ from brgsa_training.summarize.labels import write_labels
 from brgsa_training.summarize.normaliser import Normaliser
 from brgsa_training.summarize.vocabulary import Vocabulary
 
+SUMMARIES = "report summaries"  # kind of output folder
 FINDINGS, LABELS, CAPTIONS, RUN = "findings.jsonl", "labels.csv", "captions.json", "run.json"
 
 

@@ -65,7 +65,7 @@ def test_a_batch_writes_the_documented_files(scorer, torso_paths, tmp_path):
     assert run["settings"]["weights"] == "phantom" and run["versions"]["torch"] and run["scored"] == 3
     assert run["preprocessing"] == scorer.weights.plan.to_dict()
     assert json.loads((out / "cases" / "case0" / "scores.json").read_text())["version"] == 1
-    assert (result.done == 3 and "untrained" in table[0]["flags"]) or scorer.weights.trained
+    assert result.done == 3 and "demonstration" in table[0]["flags"]
 
 
 def test_a_rerun_redoes_nothing_and_says_the_same(scorer, torso_paths, tmp_path, monkeypatch):
@@ -173,22 +173,85 @@ def test_other_settings_are_refused_unless_overwritten(scorer, torso_paths, tmp_
     assert score_cases(scorer, cases, TWO, out, kind="bank", overwrite=True).done == 1
 
 
-def test_a_record_of_another_scan_with_the_same_name_is_not_taken_for_this_one(scorer, torso_paths, tmp_path):
+def test_another_scan_of_the_same_name_is_added_under_a_name_of_its_own(scorer, torso_paths, tmp_path):
     out = tmp_path / "out"
     score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
     (tmp_path / "elsewhere").mkdir()
-    moved = torso_paths[0].rename(tmp_path / "elsewhere" / torso_paths[0].name)
-    with pytest.raises(UsageError, match="holds the scores of"):
-        score_cases(scorer, find_cases([moved]), TWO, out)
+    other = shutil.copy(torso_paths[1], tmp_path / "elsewhere" / torso_paths[0].name)
+    for again in (1, 0):
+        assert score_cases(scorer, find_cases([other]), TWO, out).done == again
+        table = rows(out / "scores.csv")
+        assert sorted({row["path"] for row in table}) == sorted([str(other), str(torso_paths[0])])
+        assert len({row["case"] for row in table}) == 2
 
 
-def test_a_record_of_another_series_of_the_folder_is_not_taken_for_this_one(scorer, save_series, tmp_path):
+def test_another_series_of_the_same_folder_is_added_under_a_name_of_its_own(scorer, save_series, tmp_path):
     folder = save_series(tmp_path / "thorax", np.arange(0.0, 300.0, 10.0), "a", series="1.2.1")
     save_series(folder, np.arange(0.0, 300.0, 6.0), "b", series="1.2.2")
     (case,) = find_cases([folder])
     score_cases(scorer, [replace(case, series="1.2.1")], TWO, tmp_path / "out", force=True)
-    with pytest.raises(UsageError, match=r"holds the scores of .*1\.2\.1.*not of .*1\.2\.2"):
-        score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out", force=True)
+    score_cases(scorer, [replace(case, series="1.2.2")], TWO, tmp_path / "out", force=True)
+    assert len({row["case"] for row in rows(tmp_path / "out" / "scores.csv")}) == 2
+
+
+def test_a_run_of_other_scans_adds_its_rows_and_keeps_those_of_the_run_before(scorer, torso_paths, tmp_path):
+    out, broken = tmp_path / "out", tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"no scan")
+    score_cases(scorer, find_cases([torso_paths[0], broken]), TWO, out)
+    result = score_cases(scorer, find_cases(torso_paths[1:]), TWO, out)
+    assert (result.done, [record["case"] for record in result.scores]) == (2, ["case1", "case2"])
+    assert [row["case"] for row in rows(out / "scores.csv")] == ["case1", "case1", "case2", "case2", "case0", "case0"]
+    assert [row["case"] for row in rows(out / "failures.csv")] == ["broken"]
+
+
+def test_a_failure_of_an_earlier_run_is_gone_from_the_table_when_the_scan_was_scored(scorer, torso_paths, tmp_path):
+    out, content = tmp_path / "out", torso_paths[0].read_bytes()
+    torso_paths[0].write_bytes(b"no scan")
+    score_cases(scorer, find_cases(torso_paths), TWO, out)
+    torso_paths[0].write_bytes(content)
+    score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
+    score_cases(scorer, find_cases(torso_paths[1:]), TWO, out)
+    assert rows(out / "failures.csv") == [] and len(rows(out / "scores.csv")) == 6
+
+
+def test_other_settings_are_refused_by_name_and_change_nothing(scorer, torso_paths, tmp_path):
+    out, cases = tmp_path / "out", find_cases(torso_paths)
+    score_cases(scorer, cases[:1], TWO, out)
+    before = (out / "scores.csv").read_bytes()
+    other = AbnormalityList.from_names(["Lung nodule"])
+    for given, options, difference in (
+        (cases[1:], {"prompts": "pair"}, "prompts single, now pair"),
+        (cases[1:], {"kind": "bank"}, "score final, now bank"),
+        (cases[1:], {"kind": "bank", "overwrite": True}, "score final, now bank"),
+        (cases[:1], {"list": other}, "list"),
+    ):
+        chosen = options.pop("list", TWO)
+        with pytest.raises(UsageError, match=difference):
+            score_cases(scorer, given, chosen, out, **options)
+        assert (out / "scores.csv").read_bytes() == before
+    assert score_cases(scorer, cases[:1], TWO, out, kind="bank", overwrite=True).done == 1
+
+
+def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(scorer, torso_paths, tmp_path):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "scores.csv").write_text("my,own,table\n")
+    for work in (
+        lambda: score_cases(scorer, find_cases(torso_paths), TWO, out),
+        lambda: embed_cases(scorer, find_cases(torso_paths), out),
+        lambda: index_cases(scorer, find_cases(torso_paths), out),
+    ):
+        with pytest.raises(UsageError, match="holds other files"):
+            work()
+    assert [path.name for path in out.iterdir()] == ["scores.csv"]
+    assert (out / "scores.csv").read_text() == "my,own,table\n"
+
+
+def test_folders_of_different_kinds_are_not_mixed(scorer, torso_paths, tmp_path):
+    cases = find_cases(torso_paths)
+    score_cases(scorer, cases, TWO, tmp_path / "scores")
+    with pytest.raises(UsageError, match="holds scores and no index"):
+        index_cases(scorer, cases, tmp_path / "scores")
 
 
 def test_a_scan_that_changed_is_scored_again(scorer, torso_paths, tmp_path):
@@ -349,7 +412,7 @@ def test_scores_of_another_calibration_are_not_mixed_with_these(torso_paths, tmp
     entry = {"prompt": "There is Emphysema", "style": "single", "score": "final", "threshold": 0.1}
     rows_ = {"Emphysema": entry | {"n": 10, "positives": 5}}
     (folder / "calibration.json").write_text(json.dumps({"version": 1, "abnormalities": rows_}))
-    with pytest.raises(UsageError, match="other weights, settings"):
+    with pytest.raises(UsageError, match="calibration None, now"):
         score_cases(Scorer.from_pretrained(folder, device="cpu", cache=False), cases, TWO, out)
 
 
@@ -461,7 +524,7 @@ def test_an_interrupted_run_leaves_valid_files_and_goes_on_later(torso_paths, tm
     assert "Traceback" not in errors
     assert errors.rstrip().endswith(f"brgsa: error: cancelled: {done} of 40 done; the same command goes on")
     assert 2 <= done < 40 and json.loads((out / "run.json").read_text())["scored"] == done
-    assert not list(out.rglob(".*"))
+    assert not list(out.rglob(".brgsa-*"))
     finished = in_process("score", folder, "--out", out)
     assert finished.returncode == 0, finished.stderr
     assert f"{40 - done} scored, {done} were done before" in finished.stderr

@@ -22,6 +22,7 @@ from brgsa.batch.search import ScanIndex, similar_to_scan, similar_to_text
 from brgsa.commands.main import main
 from brgsa.ct.cases import find_cases
 from brgsa.errors import InputError, UsageError
+from brgsa.output_folder import output_folder
 from brgsa.scoring import Scorer
 
 TEXT = "There is a pleural effusion"
@@ -73,7 +74,8 @@ def made(folder, direct, final=None):
     direct = np.asarray(direct, np.float32)
     scans = [(f"case-{n:05d}", f"/nowhere/{n}.nii", "", "") for n in range(len(direct))]
     about = {"weights": "phantom", "weights_checksum": "0" * 64, "embedding_size": direct.shape[1]}
-    write_index(folder, about, scans, [(direct, direct if final is None else final)])
+    with output_folder(folder, "index") as held:
+        write_index(held, about, scans, [(direct, direct if final is None else final)])
     return ScanIndex.open(folder)
 
 
@@ -444,3 +446,43 @@ def test_a_damaged_index_is_not_extended(scorer, scans, index):
     cut("direct.npy", 500)(index)
     with pytest.raises(InputError, match="damaged"):
         index_cases(scorer, find_cases([scans]), index)
+
+
+# --- what belongs to others
+
+
+def test_an_index_is_not_made_where_other_files_lie_and_touches_none_of_them(scans, tmp_path, monkeypatch, capsys):
+    for name in ("data-2024", "data-raw", "unfinished"):
+        shutil.copytree(scans, tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["index", "data-2024", "--out", ".", "--device", "cpu"]) == 2
+    assert "holds other files and no index" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_that_a_person_puts_into_an_index_stay(scorer, scans, tmp_path):
+    index = tmp_path / "index"
+    index_cases(scorer, find_cases([scans])[:1], index)
+    for name in ("data-raw", "data-00000", "more"):
+        shutil.copytree(scans, index / name)
+    (index / "data-00001" / "notes.txt").write_text("mine")
+    index_cases(scorer, find_cases([scans]), index)
+    assert len(list(index.glob("*/*.nii.gz"))) == 3 * len(list(scans.iterdir()))
+    assert [path.name for path in (index / "data-00001").iterdir()] == ["notes.txt"]
+    assert len(ScanIndex.open(index).scans) == 3
+
+
+def test_of_two_runs_that_make_one_index_at_once_one_is_refused_and_no_work_is_lost(scorer, scans, tmp_path):
+    """The second is told who works there, and adds its scans when the first is done."""
+    index, cases, refused = tmp_path / "index", find_cases([scans]), []
+
+    def second(fraction, stage):
+        if not refused:
+            command = [sys.executable, "-m", "brgsa", "index", str(cases[2].path), "--out", str(index)]
+            refused.append(subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT))
+
+    index_cases(scorer, cases[:2], index, on_progress=second)
+    assert refused[0].returncode == 2 and f"is in use: process {os.getpid()} on" in refused[0].stderr
+    index_cases(scorer, cases[2:], index)
+    assert len(ScanIndex.open(index).scans) == 3

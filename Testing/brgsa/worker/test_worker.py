@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -261,12 +262,27 @@ def test_deleting_refuses_what_is_no_weights_folder_and_what_ships(talk, tmp_pat
 
 
 def test_deleting_a_weights_folder_gives_its_size_back(talk, tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "SHA256SUMS").write_text("")
-    (folder / "model.safetensors").write_bytes(b"x" * 1000)
+    folder = shutil.copytree(EXTENSION / "brgsa" / "data" / "weights" / "phantom", tmp_path / "mine")
+    size = sum(path.stat().st_size for path in folder.iterdir())
     message, _ = talk.ask(id=1, request="weights/delete", folder=str(folder))
-    assert message["bytes"] == 1000 and not folder.exists()
+    assert message["bytes"] == size and message["left"] == [] and not folder.exists()
+
+
+def test_deleting_weights_leaves_what_a_person_put_beside_them(talk, tmp_path):
+    folder = shutil.copytree(EXTENSION / "brgsa" / "data" / "weights" / "phantom", tmp_path / "mine")
+    (folder / "thesis.docx").write_text("two years")
+    (folder / "scans").mkdir()
+    message, _ = talk.ask(id=1, request="weights/delete", folder=str(folder))
+    assert message["left"] == ["scans", "thesis.docx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["scans", "thesis.docx"]
+
+
+def test_a_folder_of_other_things_with_checksums_is_no_weights_folder(talk, tmp_path):
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  image.iso\n")
+    (tmp_path / "image.iso").write_text("x")
+    (tmp_path / "model.safetensors").write_text("x")
+    message, _ = talk.ask(id=1, request="weights/delete", folder=str(tmp_path))
+    assert message["code"] == "usage" and len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_scan_is_scored_as_the_library_scores_it_and_edits_cost_only_texts(real_ct):

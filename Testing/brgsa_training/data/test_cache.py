@@ -13,12 +13,12 @@ from waiting import wait
 
 from brgsa.ct.volume import CTVolume, Source
 from brgsa.errors import BrgSAError, InputError, UsageError
+from brgsa.output_folder import output_folder
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa_training.cli import main
-from brgsa_training.data.cache import COLUMNS, VolumeCache, read_manifest, write_volume
+from brgsa_training.data.cache import CACHE, COLUMNS, VolumeCache, read_manifest, write_volume
 from brgsa_training.data.preprocess import preprocess
 from brgsa_training.data.scan import Scan
-from brgsa_training.lock import locked
 
 PLAN = PreprocessingPlan(spacing=(3.0, 3.0, 3.0), shape=(16, 12, 8))
 
@@ -137,19 +137,19 @@ def test_a_cache_made_with_another_plan_is_refused_and_left_alone(tmp_path):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.docx").write_text("mine")
-    with pytest.raises(UsageError, match="holds other files and no cache"):
+    with pytest.raises(UsageError, match="holds other files and no preprocessed volumes"):
         preprocess(scans(1, tmp_path), tmp_path, PLAN)
 
 
 def test_two_runs_on_one_folder_are_refused(tmp_path):
-    with locked(tmp_path / "cache", "preprocessing"), pytest.raises(UsageError, match="another process is preproc"):
+    with output_folder(tmp_path / "cache", CACHE), pytest.raises(UsageError, match="is in use: process"):
         preprocess(scans(1, tmp_path), tmp_path / "cache", PLAN)
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_in_one_line(tmp_path):
-    (tmp_path / "cache").write_text("a file")
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(BrgSAError, match="cannot write") as caught:
-        preprocess(scans(1, tmp_path), tmp_path / "cache", PLAN)
+        preprocess(scans(1, tmp_path), tmp_path / "file" / "cache", PLAN)
     assert "\n" not in str(caught.value)
 
 

@@ -88,7 +88,7 @@ def test_evaluate_writes_a_folder_and_prints_a_table(tables, capsys):
     assert "Mean over abnormalities" in printed
     assert "Protocol honest" in printed
     expected = {"table.csv", "table.md", "table.tex", "report.html", "run.json", "cases.csv", "difference.csv"}
-    assert {path.name for path in Path("out").iterdir()} == expected
+    assert {path.name for path in Path("out").iterdir() if not path.name.startswith(".")} == expected
     assert json.loads(Path("out/run.json").read_text(encoding="utf-8"))["patients"] == 20
     assert len(rows_of("out/table.csv")) == 4
     assert rows_of("out/difference.csv")[-1]["difference"]

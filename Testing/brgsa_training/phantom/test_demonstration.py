@@ -96,7 +96,12 @@ def test_a_folder_in_use_and_an_unknown_recipe_are_refused_in_one_line(run, caps
     assert main(["phantom", "train-demo", "--out", str(run)]) == UsageError.exit_code
     assert main(["phantom", "train-demo", "--out", str(run / "new"), "--recipe", "nosuch"]) == UsageError.exit_code
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 3 and "not empty" in lines[0] and "other options" in lines[1] and "phantom-quick" in lines[2]
+    assert (
+        len(lines) == 3
+        and "holds other files" in lines[0]
+        and "other options" in lines[1]
+        and "phantom-quick" in lines[2]
+    )
 
 
 def test_no_patient_serves_two_purposes():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from brgsa.ct.volume import read_ct
+from brgsa.output_folder import MARK
 from brgsa_training.cli import main
 from brgsa_training.phantom.generate import Plan, parse_split
 from brgsa_training.phantom.phantom import COARSE, make_phantom
@@ -150,11 +151,12 @@ def test_a_folder_made_with_other_options_is_refused_and_left_alone(made, capsys
 def test_a_folder_with_other_things_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     assert generate(tmp_path, "--count", "1") == 2
-    assert "not empty" in capsys.readouterr().err
+    assert "holds other files and no phantoms" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_damaged_plan_is_named(tmp_path, capsys):
+    (tmp_path / MARK).write_text('{"kind": "phantoms"}')
     (tmp_path / "plan.json").write_text("{")
     assert generate(tmp_path, "--count", "1") == 3
     error = capsys.readouterr().err
@@ -177,7 +179,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_next_run_goes_on(tmp_path,
     # A file where the folder of volumes should be stands for a disk that refuses new files.
     out.mkdir()
     assert generate(tmp_path / "plan", *options) == 0
-    (out / "plan.json").write_bytes((tmp_path / "plan" / "plan.json").read_bytes())
+    for name in (MARK, "plan.json"):
+        (out / name).write_bytes((tmp_path / "plan" / name).read_bytes())
     (out / "volumes").write_text("")
     assert generate(out, *options) == 1
     assert "cannot write" in capfd.readouterr().err.splitlines()[-1]

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from waiting import wait
 
 from brgsa.errors import UsageError
+from brgsa.output_folder import MARK
 from brgsa_training.cli import main
 from brgsa_training.phantom import study as study_module
 from brgsa_training.phantom.prevalence import labels, prevalences
@@ -185,6 +186,7 @@ def test_other_options_and_other_folders_are_refused_in_one_line(study, tmp_path
     assert main(["phantom", "study", "--out", str(tmp_path)]) == UsageError.exit_code
     out = tmp_path / "study"
     out.mkdir()
+    (out / MARK).write_text('{"kind": "study"}', encoding="utf-8")
     (out / "study.json").write_text('{"seeds": 5}', encoding="utf-8")
     assert main(["phantom", "study", "--out", str(out)]) == UsageError.exit_code
     assert main(["phantom", "study", "--out", str(out), "--seeds", "0"]) == UsageError.exit_code

@@ -13,10 +13,10 @@ import torch
 from waiting import LONGEST_WAIT, wait
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, SetupError, UsageError
+from brgsa.output_folder import MARK, output_folder
 from brgsa.weights.folder import open_weights
 from brgsa_training.cli import main
-from brgsa_training.lock import locked
-from brgsa_training.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from brgsa_training.pretrain.checkpoint import TRAINING_RUN, load_checkpoint, save_checkpoint
 from brgsa_training.pretrain.distributed import World
 from brgsa_training.pretrain.material import material, open_material, set_aside
 from brgsa_training.pretrain.trainer import TERMS, StoppedError, Trainer
@@ -67,6 +67,25 @@ def test_a_run_learns_and_leaves_weights_that_score(small_run):
     card = (result.weights / "README.md").read_text()
     assert "21 studies (31 volumes)" in card and str(small_run.cache) not in card
     assert (small_run.out / "history.csv").read_text().startswith("step,epoch,train_loss,validation\n5,1.0,")
+
+
+def test_a_folder_that_holds_a_persons_weights_is_refused_before_training_and_stays(small_run):
+    mine = small_run.elsewhere("mine")
+    (mine.out / "weights").mkdir(parents=True)
+    (mine.out / "weights" / "two-years.safetensors").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files and no training run"):
+        trainer(mine).run(until=1)
+    assert [path.name for path in mine.out.rglob("*") if path.is_file()] == ["two-years.safetensors"]
+
+
+def test_files_that_a_person_put_beside_the_weights_of_a_run_are_named_before_it_goes_on(small_run):
+    mine = small_run.elsewhere("mine")
+    trainer(mine).run(until=1)
+    (mine.out / "weights").mkdir()
+    (mine.out / "weights" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds notes.txt, which is not from here"):
+        trainer(mine).run(resume=True)
+    assert (mine.out / "weights" / "notes.txt").read_text() == "mine"
 
 
 def test_a_run_that_is_cut_and_resumed_equals_an_uncut_one(small_run):
@@ -385,6 +404,7 @@ def test_a_checkpoint_of_other_data_is_refused(small_run, capsys):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04junk", b"\x80\x04c__builtin__\nprint\n."])
 def test_a_damaged_checkpoint_is_named(small_run, content, capsys):
     small_run.out.mkdir()
+    (small_run.out / MARK).write_text(f'{{"kind": "{TRAINING_RUN}"}}')
     (small_run.out / "last.pt").write_bytes(content)
     code, line = fails(capsys, small_run, "--resume", "auto")
     assert code == 4 and "last.pt is no whole checkpoint" in line
@@ -396,9 +416,9 @@ def test_a_checkpoint_that_is_missing_is_named(small_run, capsys):
 
 
 def test_two_trainers_on_one_folder_are_refused(small_run, capsys):
-    with locked(small_run.out, "training"):
+    with output_folder(small_run.out, TRAINING_RUN):
         code, line = fails(capsys, small_run)
-    assert code == 2 and "another process is training there" in line
+    assert code == 2 and "is in use: process" in line
 
 
 def test_a_missing_gpu_is_named(small_run, capsys):
@@ -477,7 +497,7 @@ def test_a_recipe_that_does_not_fit_is_refused_in_one_line(small_run, capsys, op
 def test_a_folder_that_cannot_be_written_is_named(small_run, capsys):
     small_run.out.write_text("a file")
     code, line = fails(capsys, small_run)
-    assert code == 1 and "cannot write" in line
+    assert code == 2 and "is a file" in line
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan
