@@ -82,6 +82,7 @@ CUE = re.compile(
           ance))
     )
   | (?P<neg_before>
+        \bnot\s(?:\w+ly\s)?(?=herniat|dilat|thick|enlarg|calcif|consolidat|collaps|ectat|emphysem|fractur|widen) |
         ^\W*absent\b |
         \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
       | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack\sof|lacks|neither|nor|negative\sfor|never|
@@ -182,6 +183,8 @@ APPARENT = re.compile(r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$")
 # After a mention: "none", "negative" and the like, as in a form; a minus sign has become a blank.
 FORM_NEGATIVE = re.compile(
     r"""^\s*(?:\(\s\)
+      | [\w\s]{0,25}(?:\(\w+\))?\s?:\s*(?:none|negative|absent|nil|not\s(?:seen|present|identified|found|detected))\b
+      | ,\snone\s*(?:$|[.;])
       | :\s*(?:[\w\s]{0,30}:\s*)?(?:none|negative|absent|no|nil|normal|unremarkable|clear|0(?!\.\d|\s?[x-]))\b
       | \s{2,}(?:none|negative|absent|no|nil)\b
       | \s(?:none|negative|absent|nil)\s*(?:$|[.;,]) )""",
@@ -249,6 +252,7 @@ _PARTLY = (
 _PAST = r"(?:previous|prior|old|earlier|former|past|last|previously|\d{4})"
 GONE_AFTER = re.compile(
     rf"""^(?:(?!\b(?:after|before|once|when)\s(?:the|its|this|that|an?)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
+      | ^\sremoval\b | ^[^;.]{{0,60}},\s(?:now|since|meanwhile)\s(?:\w+ly\s)?{_GONE}\b
       | ^,?\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?
         (?:resolved|removed|cleared|disappeared|vanished|resorbed|absorbed|gone)\b(?!\s(?:part|incompl|slow))
       | ^[^;]*?\b{_PAST}\b.*?\b(?:has|have|had|be|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?regressed\b
@@ -261,14 +265,16 @@ GONE_AFTER = re.compile(
     re.VERBOSE,
 )
 GONE_BEFORE = re.compile(
-    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|
+    r"""(?<!partial\s)(?<!incomplete\s)(?<!slow\s)(?<!until\s)\b(?:resolution|clearing|clearance|removal|explantation|
           disappearance|evacuation|
           (?:complete|total|full)\s(?:regression|drainage))\sof\s(?:\w+\s){0,5}$
       | \b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$
       | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$""",
     re.VERBOSE,
 )
-REMAINS = re.compile(r"\b(?:continu|persist|remain|still|residual|but|however|recommended|advised|planned|considered)")
+REMAINS = re.compile(
+    r"\b(?:continu|persist|remain|still|residual|(?:but|however)(?!,?\s(?:\w+\s){0,3}?(?:resolved|cleared|gone|removed|disappeared|resorbed))|recommended|advised|planned|considered)"
+)
 
 # Cheap tests: a sentence without any of these pieces needs none of the patterns above.
 ANOTHER_TIME = (
