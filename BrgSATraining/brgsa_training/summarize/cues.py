@@ -9,19 +9,17 @@ All patterns are searched in the plain sentence (lower case, hyphens and slashes
 import re
 
 SEEN = (
-    r"reproduced|demonstrable|observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|encountered|selected|"
-    r"present|available|evident|monitored|determined|demonstrated|revealed|recorded|reported|remarkable|"
-    r"noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|discriminated|"
-    r"recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|discerned|"
-    r"discernible|detectable|confirmed|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen"
+    r"reproduced|demonstrable|observed|detected|seen|noted|noticed|found|identified|identifiable|visuali[sz]ed|"
+    r"encountered|selected|present|available|evident|monitored|determined|demonstrated|revealed|recorded|"
+    r"reported|remarkable|noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|"
+    r"discriminated|recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|"
+    r"discerned|discernible|detectable|confirmed|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen"
 )
 # "not observed in the previous examination" or "not seen before" says that the thing is there now.
 _EARLIER = (
     r"(?:(?:\w+\s){0,4}?(?:in|on|at|according\sto)\s(?:\w+\s){0,3}?(?:previous|prior|old|earlier|former|past|"
-    r"last|first|"
-    r"initial|baseline|(?:19|20)\d\d|january|february|march|april|may|june|july|august|september|october|"
-    r"november|december)\b"
-    r"|(?:\w+\s){0,2}?(?:before|previously|earlier)\b)"
+    r"last|first|initial|baseline|(?:19|20)\d\d|january|february|march|april|may|june|july|august|september|"
+    r"october|november|december)\b|(?:\w+\s){0,2}?(?:before|previously|earlier)\b)"
 )
 _ELSEWHERE = r"on\s(?:the\s)?(?:radiograph|x\sray|plain\sfilm|ultrasound)\b"
 _BE = r"(?:is|are|was|were|been|be|being)"
@@ -33,9 +31,9 @@ _FINITE = (
 
 # "No significant change", where "no emphysematous changes" is a negation.
 _DEGREE = (
-    r"significant|interval|appreciable|definite|obvious|relevant|major|marked|notable|clear|size|dimensional|numerical|"
-    r"visible|important|further|new|measurable|considerable|substantial|evident|and|or|in|the|additional|other|"
-    r"remarkable"
+    r"significant|interval|appreciable|definite|obvious|relevant|major|marked|notable|clear|size|dimensional|"
+    r"numerical|visible|important|further|new|measurable|considerable|substantial|evident|and|or|in|the|"
+    r"additional|other|remarkable"
 )
 
 # One pass over a sentence finds all cues; the first alternative that fits at a place names the cue.
@@ -240,10 +238,9 @@ DONE_ABOUT = re.compile(
 
 # Gone, taken out or healed.
 _GONE = (
-    r"(?:resolved|cleared|disappeared|resorbed|vanished|gone|removed|resected|excised|explanted|extubated|withdrawn|"
-    r"taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|"
-    r"drained\scompletely|returned\sto\snormal|"
-    r"re\sexpanded)"
+    r"(?:resolved|cleared|disappeared|resorbed|vanished|gone|removed|resected|excised|explanted|extubated|"
+    r"withdrawn|taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|"
+    r"drained\scompletely|returned\sto\snormal|re\sexpanded)"
 )
 _PARTLY = (
     r"(?:not|partial(?:ly)?|partly|incomplete(?:ly)?|only|some|slight(?:ly)?|mild(?:ly)?|minimal(?:ly)?|slow(?:ly)?|"

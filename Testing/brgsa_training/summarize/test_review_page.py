@@ -36,7 +36,7 @@ def act(tmp_path, page: str, script: str) -> dict:
 const press = (...keys) => keys.forEach(key =>
   document.body.dispatchEvent(new KeyboardEvent("keydown", {{key, bubbles: true}})));
 const words = place => [...document.querySelectorAll("tr[data-report]")].map(row => row.querySelector(place));
-const shown = () => words("td.machine > *").map(item => getComputedStyle(item).visibility === "visible");
+const shown = () => words("td.machine > *").map(item => item.getClientRects().length > 0);
 const result = {{}};
 (async () => {{ {script}
 document.body.insertAdjacentHTML("beforeend", "<pre id=result></pre>");
@@ -89,6 +89,7 @@ def test_blind_mode_hides_the_machines_answer_until_one_is_chosen(tmp_path, page
         document.getElementById("blind").click();
         result.order = words("td").map(item => item.textContent).slice(0, 4);
         result.hidden = shown();
+        result.heights = new Set([...document.querySelectorAll("tr[data-report]")].map(row => row.offsetHeight)).size;
         press("Enter");
         result.refused = document.getElementById("counter").textContent;
         press("2");
@@ -98,6 +99,7 @@ def test_blind_mode_hides_the_machines_answer_until_one_is_chosen(tmp_path, page
         """,
     )
     assert all(result["open"]) and not any(result["hidden"])
+    assert result["heights"] == 1  # a taller row would tell that there is evidence
     assert result["order"] == list(NAMES)  # not the machine's order, which would give its answers away
     assert result["refused"].startswith("0 of 8") and result["chosen"] == [True] + [False] * 7
     assert result["marked"] == "rgba(0, 0, 0, 0)"
