@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import os
 import re
 import stat
@@ -13,14 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from brgsa.ct.dicom_header import is_dicom, read_header
-from brgsa.ct.source import EXTENSIONS, file_format, unreadable
+from brgsa.ct.metaimage import metaimage_data_file
+from brgsa.ct.nrrd import nrrd_data_file
+from brgsa.ct.source import EXTENSIONS, file_format, open_file, unreadable
 from brgsa.errors import InputError, UsageError
 from brgsa.files import csv_dicts, file_sha256, file_state
 from brgsa.text import shorten
 
 _LONGEST_NAME = 80
-_DATA_FILE = re.compile(rb"^[ \t]*(?:data ?file|ElementDataFile)[ \t]*[:=]+([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
-_HEADER_LIMIT = 1 << 16  # bytes
+_DATA_FILES = {"nrrd": nrrd_data_file, "metaimage": metaimage_data_file}
 _PHANTOM_PLAN = "plan.json"  # of `brgsa-training phantom generate`, beside the folders volumes and masks
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -68,10 +70,10 @@ class Case:
         """The regular files of the scan: those of the folder by name, or the file and that of its voxels."""
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         found = list(_regular(files))
-        if found and EXTENSIONS.get(_extension(self.path)) in ("nrrd", "metaimage") and files == [self.path]:
-            with self.path.open("rb") as file:  # the readers are strict about headers; this only looks where to look
-                names = _DATA_FILE.findall(file.read(_HEADER_LIMIT))
-            found += _regular(self.path.parent / os.fsdecode(name.strip()) for name in names)
+        beside = _DATA_FILES.get(EXTENSIONS.get(_extension(self.path), ""))
+        if found and beside and files == [self.path]:
+            with contextlib.suppress(InputError):  # what reads the scan will say why
+                found += _regular(filter(None, [beside(self.path)]))
         return found
 
 
@@ -141,10 +143,11 @@ def _expand(path: Path) -> list[Case]:
         raise InputError(f"{shorten(str(path), 200)}: there is no such file or folder; check the spelling.")
     if path.suffix.lower() == ".csv":
         return _table(path)
-    if file_format(path) == "dicom":
-        header = read_header(path)
-        if header is not None and header.frames == 1:
-            return [Case("", path.parent, header.uid)]
+    with contextlib.suppress(InputError):  # the reader will say why it cannot be read, and the other cases go on
+        if file_format(path) == "dicom":
+            header = read_header(path)
+            if header is not None and header.frames == 1:
+                return [Case("", path.parent, header.uid)]
     return [Case("", path)]
 
 
@@ -191,7 +194,7 @@ def _extension(path: Path) -> str:
 def _table(path: Path) -> list[Case]:
     """Read a CSV with a `path` column; `case` and `series` are optional."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
             # Spreadsheets write semicolons where the comma is the decimal mark.
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)

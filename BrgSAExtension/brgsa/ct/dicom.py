@@ -9,7 +9,7 @@ import numpy as np
 from brgsa.ct.dicom_header import Image, placed_frames, require_pixels
 from brgsa.ct.dicom_series import SAME_POSITION, choose_series
 from brgsa.ct.itk import quiet_simpleitk, sitk_name
-from brgsa.ct.source import Source, require_three_axes, to_hu
+from brgsa.ct.source import Source, put_hu, require_three_axes
 from brgsa.errors import InputError
 
 # Slices decoded at a time: bounds the memory that SimpleITK's wider integers take.
@@ -82,25 +82,28 @@ def _affine(first: Image, last_position: Iterable[float], count: int) -> np.ndar
 
 def _read_slices(images: tuple[Image, ...], shape: tuple[int, int, int]) -> np.ndarray:
     """Decode the slices, in blocks, into one array (columns, rows, slices). GDCM applies each slice's own rescaling."""
-    sitk = quiet_simpleitk()
     for image in images:
         require_pixels(image)
     whole = all(image.slope == 1 and image.intercept.is_integer() for image in images)
-    stack = np.empty(shape[::-1], np.int16 if whole else np.float32)
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames([sitk_name(image.path) for image in block])
-        reader.SetOutputPixelType(sitk.sitkInt32 if whole else sitk.sitkFloat32)
-        try:
-            read = reader.Execute()
-        except RuntimeError as error:
-            raise InputError(f"{_culprit(block)}: the pixel data are cut short or damaged; copy it again.") from error
-        decoded = to_hu(sitk.GetArrayViewFromImage(read), 1.0, 0.0)
-        if decoded.dtype != stack.dtype:
-            stack = stack.astype(np.float32, copy=False)
-        stack[start : start + len(block)] = decoded
+    for kind in (np.int16, np.float32) if whole else (np.float32,):
+        stack = np.empty(shape[::-1], kind)
+        if all(
+            put_hu(_decode(images[start : start + _BLOCK], whole), stack[start : start + _BLOCK])
+            for start in range(0, len(images), _BLOCK)
+        ):
+            break
     return stack.transpose(2, 1, 0)
+
+
+def _decode(block: tuple[Image, ...], whole: bool) -> np.ndarray:
+    sitk = quiet_simpleitk()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([sitk_name(image.path) for image in block])
+    reader.SetOutputPixelType(sitk.sitkInt32 if whole else sitk.sitkFloat32)
+    try:
+        return sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise InputError(f"{_culprit(block)}: the pixel data are cut short or damaged; copy it again.") from error
 
 
 def _culprit(block: Iterable[Image]) -> Path:
@@ -127,7 +130,11 @@ def _read_frames(image: Image) -> tuple[np.ndarray, np.ndarray, tuple[float, ...
         read = _read_file(image.path)
     except RuntimeError as error:
         raise InputError(f"{image.path}: the pixel data are cut short or damaged; copy it again.") from error
-    voxels = to_hu(quiet_simpleitk().GetArrayFromImage(read), 1.0, 0.0).transpose(2, 1, 0)
+    stored = quiet_simpleitk().GetArrayViewFromImage(read)
+    voxels = np.empty(stored.shape, np.int16 if stored.dtype.kind in "iu" else np.float32)
+    if not put_hu(stored, voxels):
+        voxels = stored.astype(np.float32)
+    voxels = voxels.transpose(2, 1, 0)
     placed, positions = placed_frames(image)
     if positions is None:
         affine = np.eye(4)

@@ -1,28 +1,16 @@
-"""Reading NIfTI: geometry by nibabel, voxels by isal straight into their final buffer."""
+"""Reading NIfTI: geometry by nibabel, voxels straight into their final buffer."""
 
 import contextlib
 import math
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from brgsa.ct.source import (
-    Source,
-    file_size,
-    open_file,
-    require_plausible_size,
-    require_three_axes,
-    to_hu,
-    unreadable,
-)
+from brgsa.ct.payload import GZIP_MARK, read_hu, skip, uncompressed
+from brgsa.ct.source import Source, file_size, open_file, require_plausible_size, require_three_axes
 from brgsa.errors import InputError
 
-_GZIP_MARK = b"\x1f\x8b"
-# A second thread pays from about here on.
-_THREAD_FROM_BYTES = 4_000_000
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 
 
@@ -36,19 +24,25 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Source]:
         InputError: the file is missing, damaged, not a NIfTI file, or not one 3-D volume of single numbers.
     """
     size = file_size(path)
-    with _stream(path, size) as (stream, compressed):
+    with open_file(path) as file:
+        compression = "gzip" if file.read(2) == GZIP_MARK else None
+    with uncompressed(path, 0, compression) as stream:
         header, header_bytes = _header(path, stream)
-        dtype = _dtype(path, header)
-        stored_shape, messages = _shape(path, header)
-        affine, known = _affine_lps(path, header)
-        slope, intercept = _scaling(path, header)
-        offset = _data_offset(path, header, header_bytes)
-        claimed = math.prod(stored_shape) * dtype.itemsize
-        require_plausible_size(path, claimed, size if compressed else max(size - offset, 0), compressed)
-        _skip(path, stream, offset - header_bytes)
-        flat = np.empty(math.prod(stored_shape), dtype)
-        _fill(path, stream, flat)
-    voxels = to_hu(flat, slope, intercept).reshape(stored_shape, order="F")
+    dtype = _dtype(path, header)
+    stored_shape, messages = _shape(path, header)
+    affine, known = _affine_lps(path, header)
+    slope, intercept = _scaling(path, header)
+    offset = _data_offset(path, header, header_bytes)
+    claimed = math.prod(stored_shape) * dtype.itemsize
+    require_plausible_size(path, claimed, size if compression else max(size - offset, 0), compression is not None)
+
+    @contextlib.contextmanager
+    def opened():
+        with uncompressed(path, 0, compression) as stream:
+            skip(path, stream, offset)
+            yield stream
+
+    voxels = read_hu(path, opened, stored_shape, dtype, slope, intercept)
     source = Source(
         path=path,
         format="nifti",
@@ -61,29 +55,6 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Source]:
         messages=messages,
     )
     return voxels, source
-
-
-@contextlib.contextmanager
-def _stream(path: Path, size: int) -> Iterator[tuple[BinaryIO, bool]]:
-    """Open the file, uncompressing by its content rather than its name; damage found while reading is an InputError."""
-    from isal import igzip, igzip_threaded, isal_zlib
-
-    with open_file(path) as file:
-        compressed = file.read(2) == _GZIP_MARK
-        file.seek(0)
-        try:
-            if not compressed:
-                yield file, False
-            elif size < _THREAD_FROM_BYTES:
-                with igzip.GzipFile(fileobj=file) as stream:
-                    yield stream, True
-            else:
-                with igzip_threaded.open(file, "rb") as stream:
-                    yield stream, True
-        except (EOFError, isal_zlib.error, zlib.error, igzip.BadGzipFile) as error:
-            raise InputError(f"{path}: the compressed data are cut short or damaged; copy the file again.") from error
-        except OSError as error:
-            raise unreadable(path, error) from error
 
 
 def _read(path: Path, stream: BinaryIO, count: int) -> bytes:
@@ -162,19 +133,3 @@ def _data_offset(path: Path, header, header_bytes: int) -> int:
     if not math.isfinite(offset) or offset < header_bytes:
         raise InputError(f"{path}: the header says that voxels start at byte {offset:g}; export the scan again.")
     return int(offset)
-
-
-def _skip(path: Path, stream: BinaryIO, count: int) -> None:
-    while count > 0:
-        count -= len(_read(path, stream, min(count, 1 << 20)))
-
-
-def _fill(path: Path, stream: BinaryIO, flat: np.ndarray) -> None:
-    target = memoryview(flat).cast("B") if flat.dtype.isnative else memoryview(flat.view(np.uint8))
-    filled = 0
-    while filled < len(target):
-        count = stream.readinto(target[filled:])
-        if not count:
-            raise InputError(f"{path}: ends after {filled:,} of {len(target):,} bytes of voxels; copy the file again.")
-        filled += count
-    stream.read(1)  # makes the end of a compressed stream check its checksum

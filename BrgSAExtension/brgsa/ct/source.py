@@ -1,6 +1,8 @@
 """What every reader returns: voxels in the order in which the file stores them, and where they came from."""
 
+import math
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +21,11 @@ EXTENSIONS = {
     ".dicom": "dicom",
     ".ima": "dicom",
 }
+_HEADER_LIMIT = 1 << 18  # bytes
 # Deflate cannot pack better than 1032 to 1, so a header that claims more than that is wrong.
 HIGHEST_COMPRESSION = 1100
+# Four times 512 x 512 x 1000: a volume that is larger than this is none of a CT.
+MOST_VOXELS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,12 @@ def file_format(path: Path) -> str | None:
 
 
 def open_file(path: Path):
-    """Open for reading as bytes, with a one-line InputError where that fails."""
+    """Open a regular file for reading as bytes.
+
+    Raises:
+        InputError: there is none, it cannot be opened, or it is a pipe or a device, which might never answer.
+    """
+    _regular_file(path)
     try:
         return path.open("rb")
     except OSError as error:
@@ -98,15 +108,49 @@ def file_size(path: Path) -> int:
     """Return the size in bytes.
 
     Raises:
-        InputError: there is no such file, or it is empty.
+        InputError: there is no such file, it is no regular one, or it is empty.
     """
-    try:
-        size = os.stat(path).st_size  # noqa: PTH116 (Path.stat is slower and gives the same)
-    except OSError as error:
-        raise unreadable(path, error) from error
+    size = _regular_file(path).st_size
     if size == 0:
         raise InputError(f"{path}: the file is empty; copy or export it again.")
     return size
+
+
+def _regular_file(path: Path) -> os.stat_result:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (Path.stat is slower and gives the same)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r}: there is no such file; check the name.") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe or a device"
+        raise InputError(f"{path}: is a {kind}, not a file; give a CT scan.")
+    return status
+
+
+def header_text(path: Path) -> str:
+    """The beginning of a file whose header is text, one character a byte.
+
+    Raises:
+        InputError: the file cannot be read or is empty.
+    """
+    file_size(path)
+    with open_file(path) as file:
+        return file.read(_HEADER_LIMIT).decode("latin-1")
+
+
+def numbers(text: str) -> list[float] | None:
+    """The numbers of a text header's value, None where something else stands there."""
+    try:
+        return [float(word) for word in text.split()] if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
+def spacing_error(path: Path, text: str) -> InputError:
+    """The error for a spacing that no volume can have."""
+    return InputError(f"{path}: the header gives the spacing {text[:100]!r}; correct it and save the scan again.")
 
 
 def require_plausible_size(path: Path, claimed: int, available: int, compressed: bool) -> None:
@@ -122,23 +166,33 @@ def require_plausible_size(path: Path, claimed: int, available: int, compressed:
         )
 
 
-def to_hu(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Apply the rescaling once: int16 where all values are whole and fit, else float32. May reuse `stored`."""
-    if stored.dtype.kind in "iu" and slope == 1 and float(intercept).is_integer():
-        low, high = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept)
-        if low >= -32768 and high <= 32767:
-            # Integer arithmetic wraps, and since the sum fits, it wraps back to the right value.
-            hu = stored.astype(np.int16, copy=False)
-            if intercept:
-                hu += np.array(int(intercept)).astype(np.int16)
-            return hu
+def put_hu(stored: np.ndarray, hu: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> bool:
+    """Rescale stored values once, into an array of the same shape; False where int16 is too small for them.
+
+    `hu` is int16, for whole numbers with a slope of 1 and a whole intercept, or float32. It may be `stored` itself.
+    """
+    if hu.dtype == np.int16:
+        if stored.dtype != np.int16 or intercept:
+            low, high = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept)
+            if low < -32768 or high > 32767:
+                return False
+        # Integer arithmetic wraps, and since the sum fits, it wraps back to the right value.
+        _copy(stored, hu)
+        if intercept:
+            hu += np.array(int(intercept) & 0xFFFF, np.uint16).astype(np.int16)
+        return True
     with np.errstate(all="ignore"):
-        hu = stored.astype(np.float32, copy=False)
+        _copy(stored, hu)
         if slope != 1:
             hu *= np.float32(slope)
         if intercept:
             hu += np.float32(intercept)
-    return hu
+    return True
+
+
+def _copy(stored: np.ndarray, hu: np.ndarray) -> None:
+    if stored is not hu:
+        np.copyto(hu, stored, casting="unsafe")
 
 
 def require_finite(path: Path, voxels: np.ndarray) -> None:
@@ -148,7 +202,7 @@ def require_finite(path: Path, voxels: np.ndarray) -> None:
         InputError: naming how many there are.
     """
     if voxels.dtype.kind == "f" and not (np.isfinite(voxels.min()) and np.isfinite(voxels.max())):
-        bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+        bad = voxels.size - sum(int(np.count_nonzero(np.isfinite(part))) for part in voxels)
         raise InputError(
             f"{path}: {bad:,} of {voxels.size:,} voxels are not finite numbers (NaN or infinite); "
             "replace them with -1024 (air) or export the scan again."
@@ -159,7 +213,7 @@ def require_three_axes(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, i
     """Return the shape without trailing axes of length 1, and a message where there were some.
 
     Raises:
-        InputError: fewer than three axes, more than three, or an axis shorter than two voxels.
+        InputError: fewer than three axes, more than three, an axis shorter than two voxels, or more than `MOST_VOXELS`.
     """
     text = "x".join(map(str, shape))
     kept = shape
@@ -169,5 +223,7 @@ def require_three_axes(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, i
         raise InputError(f"{path}: has {len(kept)} axes ({text}): time or channels; extract one 3-D volume.")
     if len(kept) < 3 or min(kept) < 2:
         raise InputError(f"{path}: is not a volume (its size is {text}); give a 3-D scan, at least 2 voxels per axis.")
+    if math.prod(kept) > MOST_VOXELS:
+        raise InputError(f"{path}: has {math.prod(kept):,} voxels ({text}), over {MOST_VOXELS:,}; crop or resample it.")
     message = (f"the {len(shape)}-D image ({text}) holds a single volume, which was used",)
     return kept, (message if len(shape) > 3 else ())

@@ -15,8 +15,9 @@ import numpy as np
 from brgsa.ct.cases import Case, find_cases
 from brgsa.ct.dicom import read_dicom
 from brgsa.ct.dicom_series import Series, list_series
-from brgsa.ct.itk import read_itk_image
+from brgsa.ct.metaimage import read_metaimage
 from brgsa.ct.nifti import read_nifti
+from brgsa.ct.nrrd import read_nrrd
 from brgsa.ct.source import EXTENSIONS, Source, file_format, file_size, nearest_axes, require_finite
 from brgsa.errors import InputError, OutOfMemoryError, UsageError
 
@@ -26,6 +27,7 @@ __all__ = ["CTVolume", "Case", "Series", "Source", "find_cases", "list_series", 
 _SPACING_RANGE = (0.01, 100.0)
 # Volume of the box spanned by the three unit axis directions; 1 when they are at right angles.
 _FLATTEST_AXES = 0.1
+_READERS = {"nifti": read_nifti, "nrrd": read_nrrd, "metaimage": read_metaimage}
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,7 @@ def read_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
     if series is not None and kind != "dicom":
         raise UsageError(f"{path}: --series applies to DICOM only; leave it out.")
     try:
-        if kind == "nifti":
-            voxels, source = read_nifti(path)
-        elif kind == "dicom":
-            voxels, source = read_dicom(path, series)
-        else:
-            voxels, source = read_itk_image(path, kind)
+        voxels, source = read_dicom(path, series) if kind == "dicom" else _READERS[kind](path)
         _require_geometry(source)
         require_finite(path, voxels)
     except MemoryError as error:

@@ -199,3 +199,20 @@ def test_the_masks_of_a_set_of_phantoms_are_no_scans(tmp_path):
     (tmp_path / "mine" / "masks").mkdir(parents=True)
     shutil.copy(volumes[0], tmp_path / "mine" / "masks")
     assert len(find_cases([tmp_path / "mine"])) == 1  # a folder of somebody else's
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_header_that_leads_elsewhere_holds_nothing_up(tmp_path):
+    for name in ("pipe", "pipe.csv", "pipe.nii.gz"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "scan.mhd").write_text("ObjectType = Image\nElementDataFile = pipe\n", encoding="utf-8")
+    (tmp_path / "scan.nhdr").write_text("NRRD0004\ndata file: ../secret\n", encoding="utf-8")
+    names = ["pipe", "pipe.nii.gz", "scan.mhd", "scan.nhdr"]
+    cases = find_cases([tmp_path / name for name in names])
+    assert [case.path.name for case in cases] == names
+    for case in cases:
+        assert case.has_changed_since(case.fingerprint()) is False
+        with pytest.raises(InputError):
+            read_ct(case.path)
+    with pytest.raises(InputError, match="pipe or a device"):
+        find_cases([tmp_path / "pipe.csv"])
