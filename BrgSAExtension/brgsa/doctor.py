@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import brgsa
-from brgsa.cache import cache_folder
 from brgsa.errors import first_line
+from brgsa.files.embedding_cache import cache_folder
 
 # import name -> name on the package index
 PACKAGES = {

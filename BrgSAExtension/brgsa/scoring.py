@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from brgsa.abnormalities import Abnormality, AbnormalityList
-from brgsa.cache import EmbeddingCache
 from brgsa.calibration import Calibration, PromptSets
 from brgsa.ct.cases import Case, absolute, case_name
 from brgsa.ct.checks import Finding, check_ct, require_fit
 from brgsa.ct.volume import CTVolume, Source, read_ct
 from brgsa.device import choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import SetupError, UsageError
+from brgsa.files.embedding_cache import EmbeddingCache
 from brgsa.preprocess import FIDELITIES, ModelGrid, to_grid, to_input
 from brgsa.prompts import PromptTokenizer, prompt_sets
 from brgsa.scores import AbnormalityScore, ScanScores

@@ -16,7 +16,7 @@ import numpy as np
 
 from brgsa.batch.index import write_index
 from brgsa.batch.search import ScanIndex
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 
 WIDTH = 768
 PART = 10_000

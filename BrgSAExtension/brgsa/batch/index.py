@@ -23,7 +23,7 @@ from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VER
 from brgsa.ct.cases import Case, absolute, with_hash
 from brgsa.errors import FORCED, BrgSAError, UsageError
 from brgsa.files import atomic_folder, write_csv, write_json
-from brgsa.output_folder import OWN_FILES, OutputFolder, output_folder, remove_files
+from brgsa.files.output_folder import OWN_FILES, OutputFolder, output_folder, remove_files
 from brgsa.scoring import Progress, Scorer, silent
 from brgsa.weights.folder import registry
 

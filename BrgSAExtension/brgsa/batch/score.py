@@ -40,7 +40,7 @@ from brgsa.errors import (
     resumable,
 )
 from brgsa.files import atomic_path, csv_dicts, write_csv, write_json
-from brgsa.output_folder import output_folder, remove_files
+from brgsa.files.output_folder import output_folder, remove_files
 from brgsa.scores import flags_of
 from brgsa.scoring import Progress, Scorer, settings_digest, silent
 

@@ -3,7 +3,7 @@
 import argparse
 
 from brgsa.abnormalities import AbnormalityList, describe, describe_presets
-from brgsa.output_folder import require_new_file
+from brgsa.files.output_folder import require_new_file
 from brgsa.tables import text_table
 
 

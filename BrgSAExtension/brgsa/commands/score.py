@@ -92,7 +92,7 @@ def scorer_of(arguments: argparse.Namespace):
         UsageError: `--out` holds something else than output of this kind.
         BrgSAError: it cannot be written.
     """
-    from brgsa.output_folder import require_output
+    from brgsa.files.output_folder import require_output
     from brgsa.scoring import Scorer
 
     if arguments.out:

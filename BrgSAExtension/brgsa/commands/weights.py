@@ -85,7 +85,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Pack weights."""
-    from brgsa.output_folder import require_new_file
+    from brgsa.files.output_folder import require_new_file
     from brgsa.weights.folder import export_bundle
 
     require_new_file(arguments.file)

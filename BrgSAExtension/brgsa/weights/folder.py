@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brgsa.cache import cache_folder
 from brgsa.calibration import FILE_NAME
 from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, UsageError, first_line
 from brgsa.files import atomic_folder, atomic_path, file_sha256, file_state, write_json
-from brgsa.output_folder import remove_files
+from brgsa.files.embedding_cache import cache_folder
+from brgsa.files.output_folder import remove_files
 from brgsa.preprocess import PreprocessingPlan
 from brgsa.prompts import read_vocabulary
 

@@ -63,6 +63,6 @@ def delete(job: Job, forget: Callable[[], None]) -> Mapping[str, Any]:
 
 
 def clear_cache(job: Job) -> Mapping[str, Any]:
-    from brgsa.cache import EmbeddingCache
+    from brgsa.files.embedding_cache import EmbeddingCache
 
     return {"removed": EmbeddingCache().clear()}

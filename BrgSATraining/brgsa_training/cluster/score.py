@@ -10,7 +10,7 @@ from tqdm import tqdm
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.score import SCORES, BatchResult, Shard, score_cases
 from brgsa.ct.cases import Case
-from brgsa.output_folder import require_output
+from brgsa.files.output_folder import require_output
 from brgsa.scoring import Scorer
 from brgsa_training.cluster.session import connect
 

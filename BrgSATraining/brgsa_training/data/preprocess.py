@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, first_line, is_out_of_memory, resumable
 from brgsa.files import write_csv
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa.processes import process_pool
 from brgsa_training.data.cache import (

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from brgsa.calibration import FILE_NAME, Calibration
 from brgsa.errors import InputError, UsageError
 from brgsa.files import file_sha256, require_writable, write_csv, write_json
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa_training.evaluate import honest, paper, plots
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.calibration import (

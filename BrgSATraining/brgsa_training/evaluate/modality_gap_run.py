@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from brgsa.files import atomic_path
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa_training.evaluate.modality_gap import (
     AFTER,
     BEFORE,

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from brgsa.errors import InputError, UsageError
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa_training.evaluate.benchmark import Benchmark
 from brgsa_training.evaluate.pairs import Embeddings, Pairs, embed_reports, pair, read_embeddings, read_reports, unit
 from brgsa_training.evaluate.reference import reference_table

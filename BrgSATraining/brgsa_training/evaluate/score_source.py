@@ -105,7 +105,7 @@ def score_cache(
     from brgsa.batch.score import FAILURES_COLUMNS, SCORES_COLUMNS
     from brgsa.ct.volume import CTVolume, Source
     from brgsa.files import write_json
-    from brgsa.output_folder import output_folder, require_output
+    from brgsa.files.output_folder import output_folder, require_output
     from brgsa.scores import flags_of
     from brgsa.scoring import Scorer
     from brgsa_training.data.cache import VolumeCache, volume_path

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from brgsa.files import write_csv
+from brgsa.files.output_folder import output_folder
 from brgsa.model import BrgSAModel
-from brgsa.output_folder import output_folder
 from brgsa.prompts import PromptTokenizer
 from brgsa.weights.folder import open_weights, remove_weights, save_weights
 from brgsa_training.phantom.curriculum import train_in_stages

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from brgsa.errors import OutOfMemoryError, UsageError, resumable
 from brgsa.files import atomic_open, write_csv, write_json
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa.processes import process_pool
 from brgsa.text import clean_sentences
 from brgsa_training.phantom.grid import Grid

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from brgsa.errors import OutOfMemoryError
 from brgsa.files import atomic_folder, atomic_open, write_json
+from brgsa.files.output_folder import output_folder
 from brgsa.model import BrgSAModel
-from brgsa.output_folder import output_folder
 from brgsa.processes import kill_workers, process_pool
 from brgsa.prompts import PromptTokenizer
 from brgsa.weights.folder import open_weights

@@ -11,7 +11,7 @@ import torch
 
 from brgsa.errors import BrgSAError, SetupError, UsageError, first_line
 from brgsa.files import atomic_path
-from brgsa.output_folder import MARK, OWN_FILES, remove_files
+from brgsa.files.output_folder import MARK, OWN_FILES, remove_files
 from brgsa.weights.folder import remove_weights
 from brgsa_training.pretrain.recipe import differences
 

@@ -32,7 +32,7 @@ def run(namespace: argparse.Namespace) -> None:
 
     from brgsa.device import choose_device
     from brgsa.errors import UsageError
-    from brgsa.output_folder import require_output
+    from brgsa.files.output_folder import require_output
     from brgsa_training.pretrain.checkpoint import TRAINING_RUN
     from brgsa_training.pretrain.distributed import world_from_environment
     from brgsa_training.pretrain.material import open_material
@@ -71,7 +71,7 @@ def run_image(namespace: argparse.Namespace) -> None:
 
     from brgsa.device import choose_device
     from brgsa.errors import UsageError
-    from brgsa.output_folder import require_output
+    from brgsa.files.output_folder import require_output
     from brgsa_training.pretrain.checkpoint import TRAINING_RUN
     from brgsa_training.pretrain.distributed import world_from_environment
     from brgsa_training.pretrain.image_trainer import ImageTrainer

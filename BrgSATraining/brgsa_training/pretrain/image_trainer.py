@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from brgsa.device import PRECISIONS, choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import BrgSAError, UsageError
+from brgsa.files.output_folder import output_folder
 from brgsa.model import BrgSAModel
-from brgsa.output_folder import output_folder
 from brgsa_training.data.cache import VolumeCache
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch, Volumes, to_model_input

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from brgsa.device import PRECISIONS, choose_device, choose_precision, computing, out_of_memory
 from brgsa.errors import CANCELLED_EXIT_CODE, BrgSAError, OutOfMemoryError, UsageError
 from brgsa.files import write_csv
+from brgsa.files.output_folder import output_folder
 from brgsa.model import BrgSAModel
-from brgsa.output_folder import output_folder
 from brgsa.weights.folder import remove_weights, require_replaceable, save_weights
 from brgsa_training.data.loader import BatchLoader
 from brgsa_training.data.pairs import Batch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brgsa.errors import UsageError
-from brgsa.output_folder import output_folder, require_new_file
+from brgsa.files.output_folder import output_folder, require_new_file
 from brgsa_training.summarize.labels import NOT_REVIEWED, add_uncertain_option
 
 FORMATTER = argparse.RawDescriptionHelpFormatter

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm import tqdm
 
 from brgsa.errors import BrgSAError, CasesFailedError, UsageError, resumable
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa_training.evaluate.table_files import read_row_order
 from brgsa_training.summarize.captions import Variant
 from brgsa_training.summarize.findings import Finding, Summary

@@ -22,7 +22,7 @@ from brgsa.batch.search import ScanIndex, similar_to_scan, similar_to_text
 from brgsa.commands.main import main
 from brgsa.ct.cases import find_cases
 from brgsa.errors import InputError, UsageError
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa.scoring import Scorer
 
 TEXT = "There is a pleural effusion"

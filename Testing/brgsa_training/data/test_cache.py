@@ -13,7 +13,7 @@ from waiting import wait
 
 from brgsa.ct.volume import CTVolume, Source
 from brgsa.errors import BrgSAError, InputError, UsageError
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 from brgsa.preprocess import PreprocessingPlan, to_grid
 from brgsa_training.cli import main
 from brgsa_training.data.cache import CACHE, COLUMNS, VolumeCache, read_manifest, write_volume

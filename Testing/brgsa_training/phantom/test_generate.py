@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from brgsa.ct.volume import read_ct
-from brgsa.output_folder import MARK
+from brgsa.files.output_folder import MARK
 from brgsa_training.cli import main
 from brgsa_training.phantom.generate import Plan, parse_split
 from brgsa_training.phantom.phantom import COARSE, make_phantom

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from waiting import wait
 
 from brgsa.errors import UsageError
-from brgsa.output_folder import MARK
+from brgsa.files.output_folder import MARK
 from brgsa_training.cli import main
 from brgsa_training.phantom import study as study_module
 from brgsa_training.phantom.prevalence import labels, prevalences

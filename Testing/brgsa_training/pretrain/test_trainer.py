@@ -13,7 +13,7 @@ import torch
 from waiting import LONGEST_WAIT, wait
 
 from brgsa.errors import BrgSAError, InputError, OutOfMemoryError, SetupError, UsageError
-from brgsa.output_folder import MARK, output_folder
+from brgsa.files.output_folder import MARK, output_folder
 from brgsa.weights.folder import open_weights
 from brgsa_training.cli import main
 from brgsa_training.pretrain.checkpoint import TRAINING_RUN, load_checkpoint, save_checkpoint

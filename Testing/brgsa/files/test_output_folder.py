@@ -10,11 +10,11 @@ from waiting import LONGEST_WAIT
 from brgsa.abnormalities import AbnormalityList
 from brgsa.commands.main import main
 from brgsa.errors import BrgSAError, InputError, UsageError
-from brgsa.output_folder import MARK, output_folder, remove_files, require_new_file, require_output
+from brgsa.files.output_folder import MARK, output_folder, remove_files, require_new_file, require_output
 
 HOLD = """
 import sys
-from brgsa.output_folder import output_folder
+from brgsa.files.output_folder import output_folder
 with output_folder(sys.argv[1], "scores", *sys.argv[2:]):
     print("held", flush=True)
     sys.stdin.read()

@@ -17,7 +17,7 @@ from brgsa import files
 from brgsa.errors import BrgSAError
 from brgsa.files import CSVWriter, atomic_open, csv_dicts, csv_reader, write_csv, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FORMULAS = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "-", "'=1", "''@x"]
 
 

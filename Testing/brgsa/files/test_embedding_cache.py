@@ -9,7 +9,7 @@ import pytest
 
 from brgsa import AbnormalityList, Scorer
 from brgsa import cache as cache_module
-from brgsa.cache import EmbeddingCache, cache_folder
+from brgsa.files.embedding_cache import EmbeddingCache, cache_folder
 
 VECTOR = np.arange(100, dtype=np.float32)
 
