@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 import brgsa
-from brgsa.batch.score import FAILURES_COLUMNS, BatchResult, embed_cases, embedding_path
+from brgsa.batch.embed import embed_cases, embedding_path
+from brgsa.batch.loop import FAILURES_COLUMNS, BatchResult
 from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
 from brgsa.ct.cases import Case, absolute, with_hash
 from brgsa.errors import FORCED, BrgSAError, UsageError

@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Embed and write."""
     cases = cases_of(arguments)
-    from brgsa.batch.score import embed_cases
+    from brgsa.batch.embed import embed_cases
 
     result = embed_cases(scorer_of(arguments), cases, arguments.out, force=arguments.force)
     print(

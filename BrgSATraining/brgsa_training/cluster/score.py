@@ -8,7 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from brgsa.abnormalities import AbnormalityList
-from brgsa.batch.score import SCORES, BatchResult, Shard, score_cases
+from brgsa.batch.loop import BatchResult
+from brgsa.batch.score import SCORES, Shard, score_cases
 from brgsa.ct.cases import Case
 from brgsa.files.output_folder import require_output
 from brgsa.scoring import Scorer

@@ -102,7 +102,8 @@ def score_cache(
         RefusedScanError: all of them are refused.
         UsageError: the cache was made for another grid than the weights'.
     """
-    from brgsa.batch.score import FAILURES_COLUMNS, SCORES_COLUMNS
+    from brgsa.batch.loop import FAILURES_COLUMNS
+    from brgsa.batch.score import SCORES_COLUMNS
     from brgsa.ct.volume import CTVolume, Source
     from brgsa.files import write_json
     from brgsa.files.output_folder import output_folder, require_output

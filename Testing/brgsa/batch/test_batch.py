@@ -19,8 +19,9 @@ from waiting import LONGEST_WAIT, wait
 
 from brgsa.abnormalities import AbnormalityList
 from brgsa.batch.case_files import CaseFiles
+from brgsa.batch.embed import embed_cases
 from brgsa.batch.index import index_cases
-from brgsa.batch.score import Shard, embed_cases, score_cases
+from brgsa.batch.score import Shard, score_cases
 from brgsa.ct.cases import find_cases
 from brgsa.errors import BrgSAError, CasesFailedError, InputError, RefusedScanError, UsageError
 from brgsa.files import write_json

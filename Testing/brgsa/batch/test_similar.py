@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from waiting import LONGEST_WAIT, wait
 
 from brgsa.abnormalities import AbnormalityList
+from brgsa.batch.embed import embed_cases
 from brgsa.batch.index import index_cases, write_index
-from brgsa.batch.score import embed_cases
 from brgsa.batch.search import ScanIndex, similar_to_scan, similar_to_text
 from brgsa.commands.main import main
 from brgsa.ct.cases import find_cases
