@@ -95,8 +95,9 @@ def scorer_of(arguments: argparse.Namespace):
     from brgsa.files.output_folder import require_output
     from brgsa.scoring import Scorer
 
-    if arguments.out:
-        require_output(arguments.out, arguments.output)
+    output = getattr(arguments, "output", None)  # a command that makes a new folder of its own names none
+    if arguments.out and output:
+        require_output(arguments.out, output)
     print(f"loading weights {arguments.weights} ...", file=sys.stderr)
     scorer = Scorer.from_pretrained(
         arguments.weights, device=arguments.device, precision=arguments.precision, fidelity=arguments.fidelity
