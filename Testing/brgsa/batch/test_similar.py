@@ -47,16 +47,12 @@ def index(scorer, scans, tmp_path):
 
 
 @pytest.fixture
-def run(capfd):
+def run(in_process):
     """The command in this process: (exit code, stdout, stderr)."""
 
     def call(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capfd.readouterr()
-        return code, out, err
+        done = in_process(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return call
 
