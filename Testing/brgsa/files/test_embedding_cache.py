@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brgsa import AbnormalityList, Scorer
-from brgsa import cache as cache_module
+from brgsa.files import embedding_cache as cache_module
 from brgsa.files.embedding_cache import EmbeddingCache, cache_folder
 
 VECTOR = np.arange(100, dtype=np.float32)
