@@ -1,13 +1,16 @@
 """Processes that work for this one and do not outlive it."""
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -39,13 +42,61 @@ def kill_workers(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def end_with_parent() -> None:
-    """End this process as soon as the process that started it by `multiprocessing` has ended; called first in a child.
+def start_helper(module: str) -> subprocess.Popen[bytes]:
+    """Start a Python process that runs the function `main` of a module, with pipes for its input and output.
+
+    It ends with this process, however this one ends, and does not hear Ctrl-C. It looks for modules where this process
+    does; what it prints on standard error is dropped.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    end_children_with_this_process()
+    reading, writing = os.pipe()
+    places = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 (a text that may not be there)
+    try:
+        helper = subprocess.Popen(
+            [sys.executable, "-c", _HELPER, module, "-" if sys.platform == "win32" else str(reading), *places],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=() if sys.platform == "win32" else (reading,),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            pipesize=1 << 20,
+        )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    weakref.finalize(helper, os.close, writing)
+    return helper
+
+
+# The folders of modules first, because Python puts the working folder before them.
+_HELPER = """import sys
+module, sentinel, sys.path = sys.argv[1], sys.argv[2], sys.argv[3:]
+from brgsa.processes import run_helper
+run_helper(module, sentinel)"""
+
+
+def run_helper(module: str, sentinel: str) -> None:
+    """What a process that `start_helper` started does."""
+    if sentinel != "-":
+        end_with_parent(int(sentinel))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    importlib.import_module(module).main()
+
+
+def end_with_parent(sentinel: int) -> None:
+    """End this process as soon as the process that started it has ended; called first in a child.
 
     Linux ends it whatever it is doing. Elsewhere a thread does, once native code lets Python run; on Windows the job of
     `end_children_with_this_process` is quicker.
+
+    Args:
+        sentinel: the reading end of a pipe that the parent alone holds the other end of, or on Windows its handle.
     """
-    sentinel = multiprocessing.parent_process().sentinel
     if sys.platform == "linux":
         import fcntl
 
@@ -70,7 +121,7 @@ _job: Any = None  # open as long as this process lives
 
 
 def _start_worker(initializer: Callable[..., Any] | None, initargs: tuple) -> None:
-    end_with_parent()
+    end_with_parent(multiprocessing.parent_process().sentinel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if initializer:
         initializer(*initargs)

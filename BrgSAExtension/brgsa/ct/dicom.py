@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from brgsa.ct.decoder import DECODER, DamagedError, ReaderDiedError
 from brgsa.ct.dicom_header import Image, placed_frames, require_pixels
 from brgsa.ct.dicom_series import SAME_POSITION, choose_series
-from brgsa.ct.itk import quiet_simpleitk, sitk_name
-from brgsa.ct.source import Source, put_hu, require_three_axes
+from brgsa.ct.source import Source, require_three_axes
 from brgsa.errors import InputError
 
-# Slices decoded at a time: bounds the memory that SimpleITK's wider integers take.
+# Slices decoded at a time, and their pixels: bounds the memory that SimpleITK's wider integers take.
 _BLOCK = 32
+_BLOCK_VOXELS = 1 << 23
 
 
 def read_dicom(path: Path, series: str | None = None) -> tuple[np.ndarray, Source]:
@@ -85,61 +86,51 @@ def _read_slices(images: tuple[Image, ...], shape: tuple[int, int, int]) -> np.n
     for image in images:
         require_pixels(image)
     whole = all(image.slope == 1 and image.intercept.is_integer() for image in images)
+    block = max(1, min(_BLOCK, _BLOCK_VOXELS // (shape[0] * shape[1])))
     for kind in (np.int16, np.float32) if whole else (np.float32,):
         stack = np.empty(shape[::-1], kind)
-        if all(
-            put_hu(_decode(images[start : start + _BLOCK], whole), stack[start : start + _BLOCK])
-            for start in range(0, len(images), _BLOCK)
-        ):
+        starts = range(0, len(images), block)
+        if all(_decode(images[start : start + block], whole, stack[start : start + block]) for start in starts):
             break
     return stack.transpose(2, 1, 0)
 
 
-def _decode(block: tuple[Image, ...], whole: bool) -> np.ndarray:
-    sitk = quiet_simpleitk()
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([sitk_name(image.path) for image in block])
-    reader.SetOutputPixelType(sitk.sitkInt32 if whole else sitk.sitkFloat32)
+def _decode(block: tuple[Image, ...], whole: bool, hu: np.ndarray) -> bool:
     try:
-        return sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise InputError(f"{_culprit(block)}: the pixel data are cut short or damaged; copy it again.") from error
+        return DECODER.slices([image.path for image in block], whole, hu)
+    except (DamagedError, ReaderDiedError) as error:
+        raise InputError(
+            f"{_culprit(block, hu[:1])}: the pixel data are cut short or damaged; copy it again."
+        ) from error
 
 
-def _culprit(block: Iterable[Image]) -> Path:
+def _culprit(block: Iterable[Image], one: np.ndarray) -> Path:
     for image in block:
         try:
-            _read_file(image.path)
-        except RuntimeError:
+            DECODER.slices([image.path], False, one.astype(np.float32))
+        except (DamagedError, ReaderDiedError):
             return image.path
     return image.path.parent
-
-
-def _read_file(path: Path):
-    reader = quiet_simpleitk().ImageFileReader()
-    reader.SetFileName(sitk_name(path))
-    reader.SetImageIO("GDCMImageIO")
-    return reader.Execute()
 
 
 def _read_frames(image: Image) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None, int]:
     """Read a multi-frame file: voxels (columns, rows, frames), affine, frame positions (None: not given), repeats."""
     require_three_axes(image.path, (image.columns, image.rows, image.frames))
     require_pixels(image)
-    try:
-        read = _read_file(image.path)
-    except RuntimeError as error:
-        raise InputError(f"{image.path}: the pixel data are cut short or damaged; copy it again.") from error
-    stored = quiet_simpleitk().GetArrayViewFromImage(read)
-    voxels = np.empty(stored.shape, np.int16 if stored.dtype.kind in "iu" else np.float32)
-    if not put_hu(stored, voxels):
-        voxels = stored.astype(np.float32)
+    for kind in (np.int16, np.float32):
+        voxels = np.empty((image.frames, image.rows, image.columns), kind)
+        try:
+            read = DECODER.frames(image.path, voxels)
+        except DamagedError as error:
+            raise InputError(f"{image.path}: the pixel data are cut short or damaged; copy it again.") from error
+        if read["fits"]:
+            break
     voxels = voxels.transpose(2, 1, 0)
     placed, positions = placed_frames(image)
     if positions is None:
         affine = np.eye(4)
-        affine[:3, :3] = np.array(read.GetDirection()).reshape(3, 3) * np.array(read.GetSpacing())
-        affine[:3, 3] = read.GetOrigin()
+        affine[:3, :3] = np.array(read["direction"]).reshape(3, 3) * np.array(read["spacing"])
+        affine[:3, 3] = read["origin"]
         return voxels, affine, None, 0
     depths = positions @ placed.normal
     order = np.argsort(depths, kind="stable")

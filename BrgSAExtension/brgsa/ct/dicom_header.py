@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.ct.itk import quiet_simpleitk, sitk_name
+from brgsa.ct.decoder import DECODER, DamagedError
 from brgsa.ct.source import file_format, file_size, open_file, require_plausible_size, unreadable
 
 _META_END = 132
@@ -90,33 +90,28 @@ def read_header(path: Path) -> Image | None:
     """Read one file's DICOM header; None when it is not a DICOM image.
 
     Raises:
-        InputError: the file cannot be opened, or its name is not UTF-8.
+        InputError: the file cannot be opened, its name is not UTF-8, or SimpleITK died of it.
     """
     if not is_dicom(path) or path.stat().st_size == 0:
         return None
     with file_content(path) as content:
         if not _lengths_fit(content):
             return None
-    reader = quiet_simpleitk().ImageFileReader()
-    reader.SetFileName(sitk_name(path))
-    reader.SetImageIO("GDCMImageIO")
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        header = DECODER.header(path)
+    except DamagedError:
         return None
 
     def text(tag: str) -> str:
-        if not reader.HasMetaDataKey(tag):
-            return ""
         # SimpleITK takes the bytes for UTF-8 and marks those that are not; most of them are Latin-1.
-        raw = reader.GetMetaData(tag).encode("utf-8", "surrogateescape")
+        raw = header["tags"].get(tag, "").encode("utf-8", "surrogateescape")
         try:
             return raw.decode("utf-8").strip(" \0")
         except UnicodeDecodeError:
             return raw.decode("latin-1").strip(" \0")
 
     cosines = _numbers(text("0020|0037"), 6)
-    size = reader.GetSize()
+    size = header["size"]
     return Image(
         path=path,
         uid=text("0020|000e"),
@@ -127,7 +122,7 @@ def read_header(path: Path) -> Image | None:
         rows=int(size[1]),
         columns=int(size[0]),
         frames=int(size[2]) if len(size) > 2 else 1,
-        samples=reader.GetNumberOfComponents(),
+        samples=header["components"],
         bits=int(_number(text("0028|0100"), 16)),
         pixel_spacing=_numbers(text("0028|0030"), 2),
         orientation=cosines if cosines and np.linalg.norm(np.cross(cosines[:3], cosines[3:])) > 0.5 else None,

@@ -172,10 +172,8 @@ def put_hu(stored: np.ndarray, hu: np.ndarray, slope: float = 1.0, intercept: fl
     `hu` is int16, for whole numbers with a slope of 1 and a whole intercept, or float32. It may be `stored` itself.
     """
     if hu.dtype == np.int16:
-        if stored.dtype != np.int16 or intercept:
-            low, high = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept)
-            if low < -32768 or high > 32767:
-                return False
+        if not fits_int16(stored, int(intercept)):
+            return False
         # Integer arithmetic wraps, and since the sum fits, it wraps back to the right value.
         _copy(stored, hu)
         if intercept:
@@ -188,6 +186,13 @@ def put_hu(stored: np.ndarray, hu: np.ndarray, slope: float = 1.0, intercept: fl
         if intercept:
             hu += np.float32(intercept)
     return True
+
+
+def fits_int16(stored: np.ndarray, intercept: int = 0) -> bool:
+    """Whether whole numbers and what is added to them lie in the range of int16."""
+    if stored.dtype == np.int16 and not intercept:
+        return True
+    return int(stored.min()) + intercept >= -32768 and int(stored.max()) + intercept <= 32767
 
 
 def _copy(stored: np.ndarray, hu: np.ndarray) -> None:
