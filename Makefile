@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= demo-output
 EXTRAS := training,dicom-sr,test,slicer-test
 
-.PHONY: install demo score test test-slow test-processors test-faults coverage lint bench
+.PHONY: install demo score test test-slow test-processors test-faults fuzz coverage lint bench
 
 install: .venv/installed
 
@@ -44,6 +44,9 @@ test-processors: install
 
 test-faults: install
 	$(BIN)/python -m pytest -q -rs -m faults Testing/faults
+
+fuzz: install
+	$(BIN)/python Testing/faults/fuzz_readers.py --files 20000
 
 # how much of the code the tests reach
 coverage: install

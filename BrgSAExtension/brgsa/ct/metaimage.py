@@ -142,7 +142,8 @@ def _affine(path: Path, fields: dict[str, str], axes: int) -> tuple[np.ndarray, 
         raise spacing_error(path, " ".join(f"{size:g}" for size in spacing))
     direction = np.eye(axes) if matrix is None else np.reshape(matrix, (axes, axes)).T
     affine = np.eye(4)
-    affine[:3, :3] = direction[:3, :3] * np.array(spacing[:3])
+    with np.errstate(all="ignore"):
+        affine[:3, :3] = direction[:3, :3] * np.array(spacing[:3])
     affine[:3, 3] = 0.0 if origin is None else origin[:3]
     return affine, matrix is not None
 
