@@ -253,7 +253,7 @@ def _summary(rows: list[Mapping[str, Any]]) -> str:
         lines.append(
             _(
                 "Not calibrated: {n} abnormalities have no threshold, so nobody can say whether the model sees them; "
-                "the rank of a score is no finding."
+                "the rank of a score is not a finding."
             ).format(n=count)
         )
     if count := verdicts.count("not scored"):

@@ -98,7 +98,7 @@ def add_volume(voxels: np.ndarray, spacing: tuple[float, float, float], name: st
 def find_scan(node_id: str, key: str) -> Any:
     """The volume with this ID if its voxels and place are still those of `key`, else None.
 
-    A new scene gives the same IDs to other nodes, so an ID alone is no proof.
+    A new scene gives the same IDs to other nodes, so an ID alone is not a proof.
     """
     volume = slicer.mrmlScene.GetNodeByID(node_id)
     if volume is None or volume_problem(volume) or volume_key(volume) != key:

@@ -204,7 +204,7 @@ class SetupSection:
 
     def _install(self) -> None:
         if self.install_missing() is None:
-            self.examine()  # metadata is no proof: only a process that imports torch is
+            self.examine()  # metadata is not a proof: only a process that imports torch is
 
     def _clear_cache(self) -> None:
         def cleared(values: dict[str, Any]) -> None:

@@ -244,7 +244,7 @@ def _preset_paths() -> dict[str, Path]:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # a long list of names is no possible path
+    except (OSError, ValueError):  # a long list of names is not a possible path
         return False
 
 

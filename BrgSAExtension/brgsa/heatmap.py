@@ -42,7 +42,7 @@ _EPSILON = 1e-6  # of the released code
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A heat map of one abnormality in one scan. It shows the model's attention; it is no segmentation.
+    """A heat map of one abnormality in one scan. It shows the model's attention; it is not a segmentation.
 
     Attributes:
         name: the abnormality.

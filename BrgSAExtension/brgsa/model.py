@@ -134,10 +134,10 @@ class VisionTransformer3D(nn.Module):
         """Patches along X, Y, Z of a volume of `shape` voxels.
 
         Raises:
-            ValueError: a side is no multiple of the patch; the border voxels would be lost silently.
+            ValueError: a side is not a multiple of the patch; the border voxels would be lost silently.
         """
         if any(side % patch or not side for side, patch in zip(shape, self.patch_size, strict=True)):
-            raise ValueError(f"a volume of {tuple(shape)} voxels is no multiple of the patch {self.patch_size}")
+            raise ValueError(f"a volume of {tuple(shape)} voxels is not a multiple of the patch {self.patch_size}")
         return tuple(side // patch for side, patch in zip(shape, self.patch_size, strict=True))
 
     def patches(self, volume: Tensor) -> Tensor:

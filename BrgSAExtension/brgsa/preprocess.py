@@ -196,8 +196,8 @@ class ModelGrid:
         extent = tuple(count * size for count, size in zip(grid.volume_shape, spacing, strict=True))
         if max(extent) > _LONGEST_MM or min(grid.resampled_shape) < 1:
             raise InputError(
-                f"the scan measures {_by(extent)} mm by its header (voxels of {_by(spacing)} mm), which is no chest. "
-                "Correct the voxel size in its header."
+                f"the scan measures {_by(extent)} mm by its header (voxels of {_by(spacing)} mm), which is not "
+                "a chest. Correct the voxel size in its header."
             )
         return grid
 

@@ -12,7 +12,7 @@ SCORES_VERSION = 1
 
 
 def flags_of(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """Codes of the input checks that are no mere information; "forced" before them where one of them is an error."""
+    """Codes of the input checks that are more than information; "forced" before them where one of them is an error."""
     codes = dict.fromkeys(finding.code for finding in findings if finding.severity != "info")
     return (*([FORCED] if errors_of(findings) else []), *codes)
 

@@ -161,7 +161,7 @@ def test_what_goes_wrong_is_one_sentence_under_the_table(phantom, host, index, t
         host.pump(lambda: host.ui.similarWordsButton.text != "Cancel")
         return said(host)
 
-    assert "is no index" in search(tmp_path / "nothing")
+    assert "is not an index" in search(tmp_path / "nothing")
     other = tmp_path / "index"
     shutil.copytree(index, other)
     about = json.loads((other / "index.json").read_text(encoding="utf-8"))

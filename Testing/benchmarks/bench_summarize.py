@@ -144,9 +144,9 @@ def backend(port: int, folder: Path, count: int) -> None:
     with Ledger(folder / "few.sqlite") as ledger:
         asker = OpenAIBackend(settings, Prompt(load_vocabulary().names), ledger, Budget(None))
         start, cpu = time.perf_counter(), time.process_time()
-        tally = asker.run(read_reports(folder / "few.jsonl"))
+        outcome = asker.run(read_reports(folder / "few.jsonl"))
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    assert tally.ok == count, tally
+    assert outcome.ok == count, outcome
     rate = f"{count / wall:8.0f} requests/s, {1000 * cpu / count:.2f} ms of processor time each"
     print(f"{'our backend:':<22} {rate} (reading, prompt, request, check, ledger)")
     print(

@@ -133,7 +133,7 @@ def test_the_patch_embedding_equals_a_strided_convolution():
 
 
 def test_a_volume_that_is_no_multiple_of_the_patch_is_refused():
-    with pytest.raises(ValueError, match=r"\(33, 32, 16\) voxels is no multiple of the patch"):
+    with pytest.raises(ValueError, match=r"\(33, 32, 16\) voxels is not a multiple of the patch"):
         encoder(24, (2, 2, 2))(torch.zeros(1, 1, 33, 32, 16))
 
 

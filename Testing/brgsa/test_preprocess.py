@@ -382,7 +382,7 @@ CUBE = np.zeros((8, 8, 8), np.int16)
         (CUBE[0], (1, 1, 1), "8 x 8 voxels"),
         (CUBE[None], (1, 1, 1), "1 x 8 x 8 x 8"),
         (CUBE, (1e-6, 1, 1), "8e-06"),
-        (CUBE, (1, 1, 1e9), "no chest"),
+        (CUBE, (1, 1, 1e9), "is not a chest"),
         (CUBE, (0, 1, 1), "0 x 1 x 1 mm"),
         (CUBE, (1, -1, 1), "-1"),
         (CUBE, (1, math.nan, 1), "nan"),

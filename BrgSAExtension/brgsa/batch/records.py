@@ -97,7 +97,7 @@ def score_rows(record: dict[str, Any]) -> list[tuple]:
     """The rows of scores.csv of one case.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no record, or has a number that is not finite.
+        KeyError, TypeError, ValueError: it is not a record, or has a number that is not finite.
     """
     return [
         (

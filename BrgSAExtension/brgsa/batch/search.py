@@ -257,7 +257,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder} is no index: it has no {INDEX}. Make one: brgsa index SCANS --out DIR") from error
+        raise InputError(
+            f"{folder} is not an index: it has no {INDEX}. Make one: brgsa index SCANS --out DIR"
+        ) from error
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"{INDEX} cannot be read ({error})") from error
     if not isinstance(about, dict) or about.get("version") != VERSION:

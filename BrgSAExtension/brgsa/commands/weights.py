@@ -73,7 +73,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
         folder = import_bundle(arguments.file, arguments.out)
     elif not arguments.text:
         raise UsageError(
-            f"{arguments.file} is no weights bundle. A released checkpoint needs --text DIR, the folder of its text "
+            f"{arguments.file} is not a weights bundle. A released checkpoint needs --text DIR, the folder of its text "
             "encoder with vocab.txt; a bundle that is damaged must be copied again."
         )
     else:

@@ -21,7 +21,7 @@ OBLIQUE_DEGREES = 5.0
 # The part of the lungs' outline, seen along X, Y and Z, that may lie on the border of the scan. The lung bases are wide
 # and flat, so much of the outline along Z can be cut with little lung lost.
 CUT_WARNING, CUT_ERROR = (0.08, 0.08, 0.08), (0.25, 0.25, 0.5)
-# Less air-filled lung than this, in litres and as a part of the body, is no chest. A newborn has 0.1 litres.
+# Less air-filled lung than this, in litres and as a part of the body, is not a chest. A newborn has 0.1 litres.
 SMALLEST_LUNGS, SMALL_LUNGS, SMALL_LUNGS_OF_BODY = 0.05, 0.4, 0.04
 # Both signs of a head below the feet (`Field.upside_down`) have to be there. In eight real scans they are -0.69 to
 # -0.02 and -0.65 to 0.07, and the reverse where the slices are turned round.

@@ -108,7 +108,7 @@ def file_size(path: Path) -> int:
     """Return the size in bytes.
 
     Raises:
-        InputError: there is no such file, it is no regular one, or it is empty.
+        InputError: there is no such file, it is not a regular one, or it is empty.
     """
     size = _regular_file(path).st_size
     if size == 0:

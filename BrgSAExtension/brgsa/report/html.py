@@ -250,7 +250,7 @@ def meaning_section(scores: ScanScores, method: str | None, grid: ModelGrid) -> 
     )
     return f"""<section aria-labelledby="meaning"><h2 id="meaning">What the numbers mean, and their limits</h2>
 <p>The model turns the scan and a sentence into points of one space. A score is the cosine between them, from −1 to 1
-(here: {_KINDS[scores.settings["score"]]}, with {_PROMPTS[scores.settings["prompts"]]}). It is no probability; one is
+(here: {_KINDS[scores.settings["score"]]}, with {_PROMPTS[scores.settings["prompts"]]}). It is not a probability; one is
 shown only where the weights were calibrated for exactly these words. A high score does not mean that the abnormality is
 there, and a low one does not exclude it.</p>
 <p>The model sees the middle {seen} mm of the scan in voxels of {spacing} mm. What is smaller or outside is not seen. It

@@ -234,14 +234,14 @@ def _read_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
     for line in (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name or Path(name).name != name:
-            problems.append(f"{CHECKSUMS} has a line that is no checksum: {line[:60]!r}")
+            problems.append(f"{CHECKSUMS} has a line that is not a checksum: {line[:60]!r}")
             continue
         sums[name] = digest
     return sums, problems
 
 
 def _own_files(folder: Path) -> list[str]:
-    """The files of a weights folder that this software wrote; none where it is no weights folder."""
+    """The files of a weights folder that this software wrote; none where it is not a weights folder."""
     listed = _read_checksums(folder)[0] if (folder / CHECKSUMS).is_file() else {}
     return [*listed, FILE_NAME, CHECKSUMS] if set(REQUIRED) <= set(listed) else []
 
@@ -265,13 +265,13 @@ def remove_weights(folder: str | os.PathLike) -> tuple[int, list[str]]:
         The bytes that are free now, and the names of what lies there still: files that this software did not write.
 
     Raises:
-        UsageError: it is no weights folder, or the one that comes with the package.
+        UsageError: it is not a weights folder, or the one that comes with the package.
         BrgSAError: a file cannot be deleted.
     """
     folder = Path(folder)
     names = _own_files(folder)
     if not names:
-        raise UsageError(f"{folder} is no weights folder, so nothing was deleted.")
+        raise UsageError(f"{folder} is not a weights folder, so nothing was deleted.")
     if DATA in folder.resolve().parents:
         raise UsageError("the demonstration weights are part of the package and stay.")
     size = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
@@ -376,7 +376,7 @@ def import_bundle(bundle: str | os.PathLike, folder: str | os.PathLike) -> Path:
         with zipfile.ZipFile(bundle) as archive, atomic_folder(Path(folder)) as temporary:
             for entry in archive.infolist():
                 if Path(entry.filename).name != entry.filename or "\\" in entry.filename:
-                    raise SetupError(f"{bundle} holds {entry.filename!r}, a path. It is no weights bundle.")
+                    raise SetupError(f"{bundle} holds {entry.filename!r}, a path. It is not a weights bundle.")
                 archive.extract(entry, temporary)
             if problems := verify(temporary, fresh=True):
                 raise SetupError(f"{bundle}: {problems[0]}. Copy the bundle again.")

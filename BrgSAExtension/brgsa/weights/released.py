@@ -170,7 +170,7 @@ def state_of(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint") -> 
     """Return the tensors of a Lightning checkpoint, or of a flat {name: tensor} file."""
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SetupError(f"{path} has no state_dict with tensors. It is no model checkpoint.")
+        raise SetupError(f"{path} has no state_dict with tensors. It is not a model checkpoint.")
     return state
 
 

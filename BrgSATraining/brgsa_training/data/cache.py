@@ -144,7 +144,9 @@ def read_description(folder: Path) -> tuple[PreprocessingPlan, str]:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, fidelity = content["version"], content["fidelity"]
     except OSError as error:
-        raise InputError(f"{folder}: is no cache ({DESCRIPTION} cannot be read). Make one with preprocess.") from error
+        raise InputError(
+            f"{folder} is not a cache ({DESCRIPTION} cannot be read). Make one with preprocess."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged. Preprocess into a new folder.") from error
     if version != CACHE_VERSION or fidelity not in FIDELITIES:

@@ -167,7 +167,7 @@ def _read_folder(folder: Path) -> Embeddings:
     with open_rows(manifest) as (header, rows):
         place = {name: i for i, name in enumerate(header)}
         if not {"case", "embedding"} <= set(place):
-            raise InputError(f"{manifest}: is no manifest of `brgsa embed` (needs the columns case and embedding)")
+            raise InputError(f"{manifest}: is not a manifest of `brgsa embed` (needs the columns case and embedding)")
         for _, row in tqdm(rows, desc="embeddings", delay=2):
             # A manifest may not point outside its own folder.
             path = (folder / row[place["embedding"]]).resolve()

@@ -194,7 +194,7 @@ class CaseRanking:
             z = values[chosen, c, None] * scale[c] + shift[c]
             hit1[chosen] += z >= highest[0][chosen]
             hits[chosen] += z >= highest[self._k - 1][chosen]
-        # Levels that no abnormality fills stay at -inf, whose difference is no tie.
+        # Levels that no abnormality fills stay at -inf, whose difference is not a tie.
         close = highest[0] - highest[1] < _NEAR_TIE
         close |= highest[self._k - 1] - highest[self._k] < _NEAR_TIE
         return hit1, hits, close

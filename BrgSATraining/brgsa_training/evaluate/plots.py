@@ -199,7 +199,7 @@ def _ticks(axis) -> None:
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG; equal figures give equal files."""
     buffer = io.BytesIO()
-    # A fixed salt and no date make equal pictures equal files; "$" in a name is no formula.
+    # A fixed salt and no date make equal pictures equal files; "$" in a name is not a formula.
     with rc_context({"svg.hashsalt": "brgsa", "svg.fonttype": "path", "text.parse_math": False}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

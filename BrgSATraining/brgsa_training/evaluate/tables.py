@@ -110,7 +110,7 @@ def read_scores(
     """Read scores; `ways` names, per abnormality, the possible sets of columns, of which the largest score counts.
 
     Raises:
-        InputError: a column is missing, a score is no finite number, a case is doubled, unnamed or incomplete.
+        InputError: a column is missing, a score is not a finite number, a case is doubled, unnamed or incomplete.
         UsageError: the rows have no names and no `row_order` was given.
     """
     path = Path(path)
@@ -316,7 +316,7 @@ def _checked_score(path: Path, table: Table) -> None:
     if not np.isfinite(table.values).all():
         row, column = np.argwhere(~np.isfinite(table.values))[0]
         raise InputError(
-            f"{path}: row {row}, column {table.columns[column]!r}: score {table.values[row, column]} is no finite "
+            f"{path}: row {row}, column {table.columns[column]!r}: score {table.values[row, column]} is not a finite "
             "number; score this case again or leave it out"
         )
 
@@ -357,7 +357,7 @@ def _cell_error(
             if parse is _label_cell:
                 return InputError(f"{where}: label {row[place]!r} is none of 1, 0, -1 or empty")
             return InputError(
-                f"{where}: score {row[place]!r} is no finite number; score this case again or leave it out"
+                f"{where}: score {row[place]!r} is not a finite number; score this case again or leave it out"
             )
     raise AssertionError("every cell of the row can be read")
 

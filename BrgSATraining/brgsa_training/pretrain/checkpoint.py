@@ -70,7 +70,7 @@ def load_checkpoint(path: str | os.PathLike, mapped: bool = False) -> dict[str, 
     except FileNotFoundError as error:
         raise SetupError(f"no checkpoint {path}. Give the path of a last.pt or best.pt.") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise SetupError(f"{path} is no whole checkpoint of this program ({first_line(error)}).") from error
+        raise SetupError(f"{path} is not a whole checkpoint of this program ({first_line(error)}).") from error
     if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
         version = content.get("version") if isinstance(content, dict) else None
         raise SetupError(f"{path} has version {version!r}, this program reads {CHECKPOINT_VERSION}. Update brgsa.")

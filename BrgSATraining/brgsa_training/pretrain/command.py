@@ -103,7 +103,7 @@ def parse(arguments: Sequence[str], kind: type | None = None) -> tuple[Any, bool
 
     Raises:
         UsageError: an unknown recipe, name or value.
-        InputError: a file is no recipe.
+        InputError: a file is not a recipe.
     """
     from jsonargparse import ArgumentParser
 

@@ -120,7 +120,7 @@ class ImageTrainer:
         training = recipe.training
         self.dataset = VolumeDataset(volumes, crop=recipe.data.crop, seed=training.seed)
         if any(side % patch for side, patch in zip(self.dataset.shape, recipe.model.patch_size, strict=True)):
-            raise UsageError(f"{self.dataset.shape} voxels are no multiple of model.patch_size. Change data.crop.")
+            raise UsageError(f"{self.dataset.shape} voxels are not a multiple of model.patch_size. Change data.crop.")
         self.batches = StudyBatches(
             len(self.dataset), training.batch_size, training.seed, self.world.rank, self.world.size
         )

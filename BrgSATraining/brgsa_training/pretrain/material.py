@@ -96,7 +96,7 @@ def material(
     for pairs in filter(None, (train, held_out)):
         if any(side % patch for side, patch in zip(pairs.shape, recipe.model.patch_size, strict=True)):
             raise UsageError(
-                f"volumes of {pairs.shape} voxels are no multiple of the patch {tuple(recipe.model.patch_size)}. "
+                f"volumes of {pairs.shape} voxels are not a multiple of the patch {tuple(recipe.model.patch_size)}. "
                 "Change data.crop, model.patch_size or the cache."
             )
     return Material(train, held_out, tokenizer)

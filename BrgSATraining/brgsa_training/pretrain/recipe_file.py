@@ -39,7 +39,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
     Raises:
         UsageError: the recipe or a base is not found, or a recipe is its own base in the end.
-        InputError: a file is no recipe.
+        InputError: a file is not a recipe.
     """
     files, layers = [recipe_path(name)], []
     while True:
@@ -54,7 +54,7 @@ def read_recipe(name: str) -> dict[str, Any]:
             raise UsageError(f"recipes are each other's base: {chain}. Take `base` out of one of them.")
     merged: dict[str, Any] = {}
     for values in reversed(layers):
-        merged = laid_over(values, merged)
+        merged = merge(values, merged)
     return merged
 
 
@@ -74,10 +74,10 @@ def require_groups(name: str, values: Mapping[str, Any], defaults: Mapping[str, 
             require_groups(name, values[key], group, f"{prefix}{key}.")
 
 
-def laid_over(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+def merge(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values of both; where both have one, that of `values`. Lists are replaced as a whole."""
     both = {
-        name: laid_over(value, base[name])
+        name: merge(value, base[name])
         for name, value in values.items()
         if isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
     }
@@ -106,5 +106,5 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise InputError(f"{path} is no recipe: a recipe has lines like `optimizer:` with `  lr: 1.0e-4` below.")
+        raise InputError(f"{path} is not a recipe: a recipe has lines like `optimizer:` with `  lr: 1.0e-4` below.")
     return values

@@ -89,7 +89,7 @@ def _not_calibrated(check: ReportCheck) -> str:
         return ""
     return (
         f'<p class="notice" role="note"><b>Not calibrated:</b> {count} abnormalities have no threshold, so nobody can '
-        "say whether the model sees them. The rank orders scores that have no common scale; it is no finding.</p>"
+        "say whether the model sees them. The rank orders scores that have no common scale; it is not a finding.</p>"
     )
 
 

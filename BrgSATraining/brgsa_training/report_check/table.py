@@ -36,7 +36,7 @@ def check_table(check: ReportCheck) -> str:
         lines += [
             "",
             f"NOT CALIBRATED: {len(open_rows)} abnormalities have no threshold, so nobody can say whether the",
-            "model sees them. The rank orders scores that have no common scale; it is no finding.",
+            "model sees them. The rank orders scores that have no common scale; it is not a finding.",
         ]
         lines += _section("Not calibrated, named by the report", [row for row in open_rows if row.named])
         lines += _section("Not calibrated, not named", [row for row in open_rows if not row.named])

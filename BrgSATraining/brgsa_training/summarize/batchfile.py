@@ -118,7 +118,7 @@ def _answer(record: dict[str, Any], report: Report) -> Answer:
             return Answer("failed", "", f"the batch has no answer: {json.dumps(reason)[:200]}")
         text, *tokens, _ = read_completion(response["body"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return Answer("failed", "", f"the batch answer is no chat completion ({type(error).__name__}: {error})")
+        return Answer("failed", "", f"the batch answer is not a chat completion ({type(error).__name__}: {error})")
     answer = Answer("ok", text, "", *tokens, format=FORMAT)
     try:
         parse_answer(text, split_sentences(report.text))

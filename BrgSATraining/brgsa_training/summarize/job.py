@@ -234,8 +234,8 @@ class _Job:
                 if spent:
                     bar.set_postfix_str(f"${spent:.2f}", refresh=False)
 
-            tally = backend.run(self._open_reports(ledger, prompt, settings), done)
-        outcome = f"{tally.ok} answers, {tally.failed} that cannot be used, {tally.unanswered} not answered"
+            result = backend.run(self._open_reports(ledger, prompt, settings), done)
+        outcome = f"{result.ok} answers, {result.failed} that cannot be used, {result.unanswered} not answered"
         print(f"{outcome}; price: {f'${budget.spent:.2f}' if price else UNKNOWN_COST}")
         if budget.exhausted:
             left = sum(1 for _ in self._open_reports(ledger, prompt, settings))
@@ -243,7 +243,7 @@ class _Job:
                 f"stopped at --max-cost {cap:g} with {left} reports to go; answers so far are kept. "
                 "Run the command again to go on."
             )
-        return f"not answered: {tally.reason}" if tally.reason else "not answered"
+        return f"not answered: {result.reason}" if result.reason else "not answered"
 
     def _from_ledger(
         self, ledger: "Ledger", prompt: "Prompt", settings: "Settings", record: ModelRecord, reason: str

@@ -60,7 +60,7 @@ class Ledger:
     """An open ledger file; use it as a context manager.
 
     Raises:
-        InputError: the file is no ledger, or of an unknown version.
+        InputError: the file is not a ledger, or of an unknown version.
         BrgSAError: it cannot be read or written, the disk is full, or another program has locked it for ten seconds.
     """
 

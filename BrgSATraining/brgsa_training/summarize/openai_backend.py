@@ -17,7 +17,7 @@ from brgsa_training.summarize.sentences import split_sentences
 _MOST_IN_A_ROW = 20  # reports without an answer, beside those in flight, after which a server counts as dead
 
 
-class Tally(NamedTuple):
+class Outcome(NamedTuple):
     """The outcome of a run: answers that are good, that failed for good, and reports that a rerun will ask again."""
 
     ok: int = 0
@@ -40,7 +40,7 @@ class OpenAIBackend:
         self._ok = self._failed = self._unanswered = self._in_a_row = 0
         self._reason = ""
 
-    def run(self, reports: Iterable[Report], done: Callable[[float], object] = lambda spent: None) -> Tally:
+    def run(self, reports: Iterable[Report], done: Callable[[float], object] = lambda spent: None) -> Outcome:
         """Ask about the reports, calling `done` with the money spent after each.
 
         Raises:
@@ -49,11 +49,11 @@ class OpenAIBackend:
         """
         return asyncio.run(self._run(iter(reports), done))
 
-    async def _run(self, reports: Iterator[Report], done: Callable[[float], object]) -> Tally:
+    async def _run(self, reports: Iterator[Report], done: Callable[[float], object]) -> Outcome:
         async with Client(self._settings) as client:
             first = next(reports, None)
             if first is None or not await self._paid(self._most(""), client.find_format):
-                return Tally()
+                return Outcome()
             reports = itertools.chain([first], reports)
             workers = [
                 asyncio.create_task(self._work(client, reports, done)) for _ in range(self._settings.concurrency)
@@ -64,7 +64,7 @@ class OpenAIBackend:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-        return Tally(self._ok, self._failed, self._unanswered, self._reason)
+        return Outcome(self._ok, self._failed, self._unanswered, self._reason)
 
     def _most(self, text: str) -> float:
         """Return the most that the requests about one report can cost, in dollars."""

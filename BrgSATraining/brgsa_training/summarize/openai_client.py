@@ -88,7 +88,7 @@ def read_completion(completion: Any) -> Completion:
     """Return the content of a chat completion; what UTF-8 has no bytes for is "?" in it.
 
     Raises:
-        ValueError: it is laid out otherwise, or counts tokens that are no sensible whole numbers.
+        ValueError: it is laid out otherwise, or counts tokens that are not sensible whole numbers.
     """
     try:
         choice = completion["choices"][0]
@@ -150,7 +150,7 @@ class Client:
         return self._format
 
     async def find_format(self, usage: list[int]) -> None:
-        """Use the strictest format that the server keeps to, tried with a small question that is no report.
+        """Use the strictest format that the server keeps to, tried with a small question that is not a report.
 
         A server that does not know a format answers with an error (500 with some) or as if it was not asked for it.
 
@@ -208,7 +208,7 @@ class Client:
                     raise RefusedError(reason) from error
                 wait = _retry_after(error.response.headers)
             except (ValueError, RecursionError) as error:
-                reason = f"the server's answer is no chat completion ({first_line(error)})"
+                reason = f"the server's answer is not a chat completion ({first_line(error)})"
             except _AnswerTooLongError as error:
                 reason = str(error)
                 if not trial or attempt > 1:

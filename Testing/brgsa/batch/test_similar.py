@@ -360,7 +360,7 @@ def test_a_missing_scan_and_a_folder_of_many_are_named(index, scans, run):
 
 
 def test_a_folder_that_is_no_index_is_said(tmp_path, run):
-    one_line(run("similar", "--text", TEXT, "--index", tmp_path), 3, "is no index", "brgsa index")
+    one_line(run("similar", "--text", TEXT, "--index", tmp_path), 3, "is not an index", "brgsa index")
 
 
 def test_an_index_with_the_scan_itself_only_says_so(scorer, scans, tmp_path, run):

@@ -187,7 +187,7 @@ def test_every_command_has_help(command, in_process):
 @pytest.mark.parametrize("name", ["missing.nii.gz", "empty.nii.gz", "text.nii.gz", "nothing here"])
 def test_bad_scans_give_one_line_and_code_3(tmp_path, in_process, name):
     (tmp_path / "empty.nii.gz").write_bytes(b"")
-    (tmp_path / "text.nii.gz").write_text("this is no image")
+    (tmp_path / "text.nii.gz").write_text("this is not an image")
     (tmp_path / "nothing here").mkdir()
     done = in_process("score", tmp_path / name, "--out", tmp_path / "out")
     assert_one_line_error(done, 3, name)

@@ -198,7 +198,7 @@ def test_an_index_of_other_weights_is_refused_in_one_line_that_says_what_to_do(a
         ({"scan": "b"}, "no-scan", "Score it first"),
         ({"text": "x"}, "usage", 'the text "x" reaches the model as ""'),
         ({"scan": "a", "source": "x"}, "usage", '"source"'),
-        ({"scan": "a", "index": "/no/such/index"}, "input", "is no index"),
+        ({"scan": "a", "index": "/no/such/index"}, "input", "is not an index"),
     ],
 )
 def test_a_search_that_cannot_be_done_is_refused_in_one_line(ask, index, values, code, part):

@@ -193,7 +193,7 @@ def test_a_damaged_cache_is_named_in_one_line(tmp_path, name, content, message):
 
 
 def test_what_is_no_cache_is_named(tmp_path):
-    with pytest.raises(InputError, match="is no cache"):
+    with pytest.raises(InputError, match="is not a cache"):
         VolumeCache.open(tmp_path)
 
 

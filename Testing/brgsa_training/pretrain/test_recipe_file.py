@@ -8,7 +8,7 @@ from brgsa_training.pretrain.checkpoint import load_checkpoint
 from brgsa_training.pretrain.command import parse
 from brgsa_training.pretrain.image_trainer import ImageRecipe
 from brgsa_training.pretrain.recipe import Recipe, flat
-from brgsa_training.pretrain.recipe_file import laid_over, read_recipe
+from brgsa_training.pretrain.recipe_file import merge, read_recipe
 
 
 def values(name, kind=Recipe, *options):
@@ -51,7 +51,7 @@ def test_the_quick_phantom_recipe_is_shorter_and_otherwise_the_same():
 def test_values_are_merged_at_any_depth_and_lists_and_null_replace():
     base = {"a": {"b": {"c": 1, "d": 2}, "list": [1, 2, 3]}, "e": {"f": 1}, "g": 1}
     values = {"a": {"b": {"c": 5}, "list": [4]}, "e": None, "g": {"h": 2}}
-    assert laid_over(values, base) == {"a": {"b": {"c": 5, "d": 2}, "list": [4]}, "e": None, "g": {"h": 2}}
+    assert merge(values, base) == {"a": {"b": {"c": 5, "d": 2}, "list": [4]}, "e": None, "g": {"h": 2}}
     assert base["a"]["b"] == {"c": 1, "d": 2}
 
 
@@ -117,7 +117,7 @@ def test_the_checkpoint_keeps_the_whole_recipe(small_run):
         ("base: brgsa\nloss: 3\n", 3, "bad.yaml: loss is 3, not a group of values. Give some of contrastive, "),
         ("base: brgsa\nmodel:\n  text:\n", 3, "bad.yaml: model.text is None, not a group of values"),
         ("base: brgsa\noptimizer: {momentum: 1}\n", 2, "does not accept option 'momentum'"),
-        ("just words\n", 3, "bad.yaml is no recipe"),
+        ("just words\n", 3, "bad.yaml is not a recipe"),
         ("\x00", 3, "bad.yaml"),
     ],
 )

@@ -407,7 +407,7 @@ def test_a_damaged_checkpoint_is_named(small_run, content, capsys):
     (small_run.out / MARK).write_text(f'{{"kind": "{TRAINING_RUN}"}}')
     (small_run.out / "last.pt").write_bytes(content)
     code, line = fails(capsys, small_run, "--resume", "auto")
-    assert code == 4 and "last.pt is no whole checkpoint" in line
+    assert code == 4 and "last.pt is not a whole checkpoint" in line
 
 
 def test_a_checkpoint_that_is_missing_is_named(small_run, capsys):
@@ -477,7 +477,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
         (("--optimizer.momentum", "1"), 2, "optimizer.momentum"),
         (("--training.batch_size", "400"), 3, "21 studies do not fill a batch of 400"),
         (("--data.shape", "[256,256,128]"), 2, "made with another plan: data.shape is (256, 256, 128)"),
-        (("--data.crop", "[6,6,6]"), 2, "no multiple of the patch"),
+        (("--data.crop", "[6,6,6]"), 2, "not a multiple of the patch"),
         (("--data.crop", "[16,8,8]"), 3, "larger than the volumes"),
         (("--data.sentences", "0"), 2, "data.fewest_sentences"),
         (("--data.split", "tuesday"), 3, "no studies in a split 'tuesday'"),

@@ -25,24 +25,24 @@ FAST = {"backoff_s": 0.01, "concurrency": 4, "timeout_s": LONGEST_WAIT}
 
 @pytest.fixture
 def ask(tmp_path, vocabulary):
-    """Ask about reports: (tally, answers by report, budget)."""
+    """Ask about reports: (outcome, answers by report, budget)."""
     prompt = Prompt(vocabulary.names)
 
     def call(server, reports=REPORTS, budget=None, price=None, **options):
         settings = Settings(server.base_url, "m", **(FAST | options))
         budget = budget or Budget(None)
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
-            tally = OpenAIBackend(settings, prompt, ledger, budget, price).run(reports)
+            outcome = OpenAIBackend(settings, prompt, ledger, budget, price).run(reports)
             answers = {report.id: ledger.get(report.hash, settings.job(prompt)) for report in reports}
-        return tally, answers, budget
+        return outcome, answers, budget
 
     return call
 
 
 def test_every_report_is_asked_once_with_the_whole_request(llm, ask):
     with llm.Server() as server:
-        tally, answers, _ = ask(server)
-    assert (tally.ok, tally.failed, tally.unanswered) == (12, 0, 0)
+        outcome, answers, _ = ask(server)
+    assert (outcome.ok, outcome.failed, outcome.unanswered) == (12, 0, 0)
     assert len(server.asked) == 12
     request = server.asked[0]
     assert request.body["temperature"] == 0
@@ -84,8 +84,8 @@ def test_a_passing_fault_is_tried_again(llm, ask, fault):
         "slow": llm.completion('{"abnormalities": []}')._replace(delay=LONGEST_WAIT),
     }
     with llm.Server(first_time(llm, replies[fault])) as server:
-        tally, _, _ = ask(server, REPORTS[:4], timeout_s=3.0 if fault == "slow" else LONGEST_WAIT)
-    assert (tally.ok, tally.failed, tally.unanswered) == (4, 0, 0)
+        outcome, _, _ = ask(server, REPORTS[:4], timeout_s=3.0 if fault == "slow" else LONGEST_WAIT)
+    assert (outcome.ok, outcome.failed, outcome.unanswered) == (4, 0, 0)
     assert len(server.asked) == 8
 
 
@@ -105,8 +105,8 @@ def test_all_requests_wait_as_long_as_retry_after_says(llm, ask, header, monkeyp
     monkeypatch.setattr(openai_client, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with llm.Server(behave) as server:
         monkeypatch.setattr(asyncio, "sleep", pass_time)
-        tally, _, _ = ask(server, concurrency=1)
-    assert tally.ok == 12
+        outcome, _, _ = ask(server, concurrency=1)
+    assert outcome.ok == 12
     assert asked[0] == 0 and min(asked[1:]) >= 1
 
 
@@ -115,9 +115,9 @@ def test_a_fault_that_stays_is_left_for_the_next_run(llm, ask):
         return llm.problem(503, "busy") if "Report 3." in request.report else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server, attempts=3)
-        assert (tally.ok, tally.unanswered) == (11, 1)
-        assert tally.reason == "the server answered 503: busy (3 attempts)"
+        outcome, answers, _ = ask(server, attempts=3)
+        assert (outcome.ok, outcome.unanswered) == (11, 1)
+        assert outcome.reason == "the server answered 503: busy (3 attempts)"
         assert answers["case_3"] is None
     with llm.Server() as server:
         assert ask(server, [REPORTS[3]])[0].ok == 1
@@ -156,8 +156,8 @@ def test_an_answer_that_breaks_the_schema_is_asked_again_with_the_reason(llm, as
         return llm.completion(answer) if first else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, _, _ = ask(server, REPORTS[:1])
-    assert tally.ok == 1
+        outcome, _, _ = ask(server, REPORTS[:1])
+    assert outcome.ok == 1
     assert len(server.asked) == 2
     again = server.asked[1].body["messages"]
     assert again[-2] == {"role": "assistant", "content": answer}
@@ -169,8 +169,8 @@ def test_two_bad_answers_fail_the_report_and_no_other(llm, ask):
         return llm.completion("no") if "Report 3." in request.report else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server)
-    assert (tally.ok, tally.failed) == (11, 1)
+        outcome, answers, _ = ask(server)
+    assert (outcome.ok, outcome.failed) == (11, 1)
     assert len(server.asked) == 13
     assert answers["case_3"].status == "failed"
     assert "not valid JSON" in answers["case_3"].error
@@ -231,10 +231,10 @@ def test_a_hostile_answer_costs_one_report_and_no_other(llm, ask, answer):
         return reply if "Report 3." in request.report else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server, attempts=2, timeout_s=4.0 if "at a time" in answer else LONGEST_WAIT)
-    assert tally.ok == 11 and tally.failed + tally.unanswered == 1
+        outcome, answers, _ = ask(server, attempts=2, timeout_s=4.0 if "at a time" in answer else LONGEST_WAIT)
+    assert outcome.ok == 11 and outcome.failed + outcome.unanswered == 1
     assert answers["case_3"] is None or answers["case_3"].status == "failed"
-    reason = answers["case_3"].error if answers["case_3"] else tally.reason
+    reason = answers["case_3"].error if answers["case_3"] else outcome.reason
     assert reason and "\n" not in reason and len(reason) < 300
 
 
@@ -275,9 +275,9 @@ def test_no_mutated_answer_ends_a_run(llm, ask):
 
     reports = [Report(str(number), f"Report {number}. There is a nodule.") for number in range(5000)]
     with llm.Server(mutated) as server:
-        tally, _, _ = ask(server, reports, attempts=1, timeout_s=LONGEST_WAIT, concurrency=8)
-    assert tally.ok + tally.failed + tally.unanswered == len(reports)
-    assert tally.ok and tally.unanswered
+        outcome, _, _ = ask(server, reports, attempts=1, timeout_s=LONGEST_WAIT, concurrency=8)
+    assert outcome.ok + outcome.failed + outcome.unanswered == len(reports)
+    assert outcome.ok and outcome.unanswered
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"400 Bad"])
@@ -288,8 +288,8 @@ def test_no_answer_is_read_beyond_its_limit(llm, ask, status):
     endless = llm.Reply(raw=head, again=b"100000\r\n" + b" " * 2**20 + b"\r\n", sent=sent)
     behave = lambda request: endless if request.report else llm.sensible(request)  # noqa: E731
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server, REPORTS[:1], timeout_s=LONGEST_WAIT)
-    assert tally.failed == 1
+        outcome, answers, _ = ask(server, REPORTS[:1], timeout_s=LONGEST_WAIT)
+    assert outcome.failed == 1
     assert answers["case_0"].error == "the server's answer is longer than 1400000 bytes"
     assert len(sent) < 20  # of a megabyte each; the rest is what sockets hold
 
@@ -319,8 +319,8 @@ def test_the_strictest_format_that_a_server_knows_is_found_with_trials_that_hold
         return llm.sensible(request) if request.report else llm.completion('{"abnormalities": []}')
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server)
-    assert tally.ok == 12
+        outcome, answers, _ = ask(server)
+    assert outcome.ok == 12
     assert {named(request) for request in server.asked} == {known} == {answer.format for answer in answers.values()}
     assert list(dict.fromkeys(map(named, server.requests))) == FORMATS[: FORMATS.index(known) + 1]
     assert len(server.asked) == 12
@@ -376,15 +376,15 @@ def test_a_report_that_the_server_refuses_fails_alone(llm, ask):
         return llm.problem(400, "maximum context length exceeded") if long else llm.sensible(request)
 
     with llm.Server(behave) as server:
-        tally, answers, _ = ask(server)
-    assert (tally.ok, tally.failed) == (11, 1)
+        outcome, answers, _ = ask(server)
+    assert (outcome.ok, outcome.failed) == (11, 1)
     assert answers["case_3"].error == "the server answered 400: maximum context length exceeded"
 
 
 def test_a_hundred_thousand_characters_are_not_sent(llm, ask):
     with llm.Server() as server:
-        tally, answers, _ = ask(server, [Report("long", "There is a nodule. " * 5300)])
-    assert tally.failed == 1
+        outcome, answers, _ = ask(server, [Report("long", "There is a nodule. " * 5300)])
+    assert outcome.failed == 1
     assert len(server.asked) == 0
     assert "more than 30000" in answers["long"].error
 
@@ -458,14 +458,14 @@ def test_the_cap_on_costs_is_never_passed_and_the_run_can_go_on(llm, ask):
     price = Price(100.0, 100.0)  # 960 tokens of the stand-in cost 0.096 dollars
     budget = Budget(1.0)
     with llm.Server() as server:
-        tally, answers, budget = ask(server, budget=budget, price=price, max_tokens=100)
+        outcome, answers, budget = ask(server, budget=budget, price=price, max_tokens=100)
         assert budget.exhausted
-        assert 0 < tally.ok < 12
-        assert budget.spent == pytest.approx((tally.ok + 1) * 0.096)  # the trial is paid, too
+        assert 0 < outcome.ok < 12
+        assert budget.spent == pytest.approx((outcome.ok + 1) * 0.096)  # the trial is paid, too
         assert budget.spent <= 1.0
         left = [report for report in REPORTS if answers[report.id] is None]
-        tally, _, _ = ask(server, left, price=price)
-    assert tally.ok == len(left)
+        outcome, _, _ = ask(server, left, price=price)
+    assert outcome.ok == len(left)
     assert len(server.asked) == 12
 
 
@@ -481,8 +481,8 @@ def test_an_instruction_inside_a_report_changes_nothing(llm, ask):
         return llm.sensible(request)
 
     with llm.Server(obedient) as server:
-        tally, answers, _ = ask(server, [Report("injected", text)])
-    assert tally.ok == 1
+        outcome, answers, _ = ask(server, [Report("injected", text)])
+    assert outcome.ok == 1
     assert "Ignore the above" not in server.asked[0].report
     entries = parse_answer(answers["injected"].answer, split_sentences(text))
     assert [(entry.name, entry.sentence) for entry in entries] == [("Lung nodule", 1)]
