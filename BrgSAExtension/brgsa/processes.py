@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -42,11 +42,15 @@ def kill_workers(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def start_helper(module: str) -> subprocess.Popen[bytes]:
+def start_helper(module: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a Python process that runs the function `main` of a module, with pipes for its input and output.
 
     It ends with this process, however this one ends, and does not hear Ctrl-C. It looks for modules where this process
     does; what it prints on standard error is dropped.
+
+    Args:
+        module: its name.
+        environment: variables beside those of this process.
 
     Raises:
         OSError: it could not be started.
@@ -60,6 +64,7 @@ def start_helper(module: str) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, **environment},
             pass_fds=() if sys.platform == "win32" else (reading,),
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             pipesize=1 << 20,

@@ -21,10 +21,13 @@ from brgsa.errors import InputError, OutOfMemoryError, SetupError
 from brgsa.processes import start_helper
 
 # Bytes that decoding may take beside the voxels; seconds for an answer, and from the end of the answers to the exit.
-_MEMORY = 800_000_000
+_MEMORY = 500_000_000
+_HEADER_MEMORY = 50_000_000
 _LONGEST = 60.0
 _SECONDS_A_VOXEL = 1e-5
 _GRACE = 2.0
+# Memory goes back to the system when a file is done, not with the process (glibc).
+_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
 _LONGEST_LINE = 1 << 20
 
 
@@ -53,7 +56,8 @@ class Decoder:
             ReaderDiedError: the process died of it.
             InputError: its name is not UTF-8.
         """
-        return self._ask("header", [path], _MEMORY)
+        # No header takes more memory than a few times its file, whatever lengths stand in it.
+        return self._ask("header", [path], _HEADER_MEMORY + 3 * file_size(path))
 
     def slices(self, paths: Iterable[Path], whole: bool, hu: np.ndarray) -> bool:
         """Decode slices into a C-contiguous array (slices, rows, columns), int16 or float32.
@@ -115,10 +119,14 @@ class Decoder:
     def _started(self) -> Any:
         if self.process is None or self._owner != os.getpid() or self.process.poll() is not None:
             try:
-                self.process, self._owner = start_helper("brgsa.ct.decoder_process"), os.getpid()
+                self.process, self._owner = start_helper("brgsa.ct.decoder_process", _ENVIRONMENT), os.getpid()
                 _line(self.process.stdout)
             except (OSError, EOFError) as error:
-                raise SetupError(f"the process that reads DICOM files could not be started ({error}).") from error
+                reason = f" ({error})" if str(error) else ""
+                message = (
+                    f"the process that reads DICOM files does not start{reason}; `brgsa doctor` says what is missing."
+                )
+                raise SetupError(message) from error
             threading.Thread(target=self._watch, args=(self.process,), daemon=True).start()
         return self.process
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from process_table import marked, new_mark
 from waiting import wait
+from worker_talk import Talk
 
 from brgsa.ct import decoder
 from brgsa.ct.decoder import Decoder, ReaderDiedError
@@ -76,6 +77,35 @@ def test_a_file_that_kills_the_process_is_a_failed_case_and_the_next_one_is_read
 
 
 @needs_signals
+def test_the_worker_of_the_panel_survives_it(tmp_path, save_series, fresh, monkeypatch):
+    folder = save_series(tmp_path, DEPTHS)
+    dies_at(fresh, "slices", monkeypatch)
+    talk = Talk()
+    failed, _ = talk.ask(id=1, request="check", path=str(folder))
+    assert (failed["event"], failed["code"]) == ("error", "input")
+    answered, _ = talk.ask(id=2, request="check", path=str(folder))
+    assert answered["event"] == "result"
+    talk.end()
+
+
+@needs_signals
+@pytest.mark.parametrize("command", ["check", "score"])
+def test_a_command_goes_on_behind_such_a_file(
+    tmp_path, save_series, torso_path, fresh, monkeypatch, in_process, command
+):
+    folder = save_series(tmp_path / "series", DEPTHS)
+    dies_at(fresh, "header", monkeypatch)
+    options = ("--out", tmp_path / "out") if command == "score" else ()
+    done = in_process(command, folder, torso_path, *options)
+    assert done.returncode == 6
+    if command == "check":
+        assert "slice000.dcm: what read it ended (exit code -11)" in done.stdout
+    else:
+        assert "slice000.dcm: what read it ended (exit code -11)" in (tmp_path / "out" / "failures.csv").read_text()
+        assert "torso" in (tmp_path / "out" / "scores.csv").read_text()
+
+
+@needs_signals
 def test_the_signal_is_named(tmp_path, save_series, fresh, monkeypatch):
     folder = save_series(tmp_path, DEPTHS)
     dies_at(fresh, "header", monkeypatch)
@@ -105,7 +135,7 @@ def test_a_process_that_died_between_two_files_is_replaced(tmp_path, save_series
 def test_a_process_that_cannot_be_started_is_the_installations_fault(tmp_path, save_series, fresh, monkeypatch):
     folder = save_series(tmp_path, DEPTHS)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
-    with pytest.raises(SetupError, match="could not be started"):
+    with pytest.raises(SetupError, match="does not start"):
         read_ct(folder)
 
 
