@@ -1,4 +1,4 @@
-"""Embed many scans into one folder.
+"""Embed many scans into one folder; scans of earlier runs stay in it.
 
 OUT/embeddings/CASE.npz      image and image_from_bank, (E,) float32, and what they were made of
 OUT/manifest.csv             case, path, embedding, precision, flags
@@ -7,19 +7,23 @@ OUT/failures.csv             case, path, code, reason
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from brgsa.batch.loop import BatchResult, each_case, write_failures
-from brgsa.ct.cases import Case
-from brgsa.files import atomic_path, write_csv
+from brgsa.ct.cases import Case, absolute, with_hash
+from brgsa.errors import UsageError
+from brgsa.files import atomic_path, csv_dicts, write_csv
 from brgsa.files.output_folder import output_folder
 from brgsa.scores import flags_of
 from brgsa.scoring import Progress, Scorer, silent
 
 EMBEDDINGS = "embeddings"  # kind of output folder
+MANIFEST = "manifest.csv"
+_COLUMNS = ("case", "path", "embedding", "precision", "flags")
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 def embed_cases(
@@ -27,25 +31,38 @@ def embed_cases(
 ) -> BatchResult:
     """Write `embeddings/CASE.npz` (image and image_from_bank, float32) for every case, and manifest.csv.
 
-    A case whose file is there, made with these weights from the scan as it is now, is not done again.
+    A case whose file is there, made with these weights from the scan as it is now, is not done again. A case whose name
+    another scan has in the folder gets a short hash of its path.
 
     Args:
         on_progress: called with the fraction of all cases that is done.
         force: embed cases even where the input checks say "error"; they are marked. Otherwise they fail as refused.
 
     Raises:
-        UsageError: the folder holds something else, or another run works in it.
+        UsageError: the folder holds something else or embeddings of other settings that would stay, or is in use.
         BrgSAError: the folder cannot be written.
     """
     with output_folder(out, EMBEDDINGS):
-        return _embed_cases(scorer, cases, Path(out), on_progress, force)
+        out = Path(out)
+        cases = [_with_free_name(out, case) for case in cases]
+        earlier = _earlier_rows(out, {case.name for case in cases}, _settings(scorer))
+        return embed_named(scorer, cases, out, on_progress, force, earlier)
 
 
-def _embed_cases(scorer: Scorer, cases: Sequence[Case], out: Path, on_progress: Progress, force: bool) -> BatchResult:
-    made_with = {
-        case.name: json.dumps([scorer.weights.checksum, scorer.fidelity, scorer.precision, case.series])
-        for case in cases
-    }
+def embed_named(
+    scorer: Scorer,
+    cases: Sequence[Case],
+    out: Path,
+    on_progress: Progress,
+    force: bool,
+    earlier: Sequence[tuple[str, ...]] = (),
+) -> BatchResult:
+    """Do what `embed_cases` does in a folder that is held, under the names that the cases have.
+
+    Args:
+        earlier: rows of the manifest that stay.
+    """
+    made_with = {case.name: json.dumps([*_settings(scorer), case.series]) for case in cases}
     found = {case.name: _flags_of_embedded(out, case, made_with[case.name]) for case in cases}
     known = {name: flags for name, flags in found.items() if flags is not None}
     done, failures = dict(known), []
@@ -85,9 +102,13 @@ def _embed_cases(scorer: Scorer, cases: Sequence[Case], out: Path, on_progress: 
             for case in cases
             if case.name in done
         ]
-        write_csv(out / "manifest.csv", ("case", "path", "embedding", "precision", "flags"), rows)
-        write_failures(out / "failures.csv", failures, {case.name for case in cases})
+        write_csv(out / MANIFEST, _COLUMNS, [*rows, *earlier])
+        write_failures(out / "failures.csv", failures, {*(case.name for case in cases), *(row[0] for row in earlier)})
     return BatchResult([], failures, len(done) - len(known), len(known))
+
+
+def _settings(scorer: Scorer) -> list[str]:
+    return [scorer.weights.checksum, scorer.fidelity, scorer.precision]
 
 
 def embedding_path(out: Path, case: Case) -> Path:
@@ -106,5 +127,43 @@ def _flags_of_embedded(out: Path, case: Case, made_with: str) -> str | None:
                 and not case.has_changed_since(str(stored["fingerprint"]))
             )
             return str(stored["flags"]) if same else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
+
+
+def _with_free_name(out: Path, case: Case) -> Case:
+    try:
+        with np.load(embedding_path(out, case), allow_pickle=False) as stored:
+            there = absolute(Path(str(stored["path"]))), json.loads(str(stored["made_with"]))[-1]
+    except (*_DAMAGE, IndexError):
+        return case
+    return case if there == (absolute(case.path), case.series) else with_hash(case)
+
+
+def _earlier_rows(out: Path, names: Collection[str], settings: list[str]) -> list[tuple[str, ...]]:
+    """Rows of the manifest of other scans than `names`, as far as their embeddings are there.
+
+    Raises:
+        UsageError: one was made with other settings (checksum of the weights, fidelity, precision).
+    """
+    try:
+        with (out / MANIFEST).open(encoding="utf-8", newline="") as file:
+            rows = [tuple(row[column] for column in _COLUMNS) for row in csv_dicts(file)]
+    except (OSError, ValueError, KeyError):
+        return []
+    kept = []
+    for row in rows:
+        if row[0] in names:
+            continue
+        try:
+            with np.load(out / row[2], allow_pickle=False) as stored:
+                made_with = json.loads(str(stored["made_with"]))[:-1]
+        except _DAMAGE:
+            continue
+        if made_with != settings:
+            raise UsageError(
+                f"{out} holds embeddings made with other weights or settings ({', '.join(made_with)}, now "
+                f"{', '.join(settings)}), for example {row[0]}. Choose another --out folder."
+            )
+        kept.append(row)
+    return kept

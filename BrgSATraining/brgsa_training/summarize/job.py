@@ -4,18 +4,18 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from brgsa.errors import BrgSAError, CasesFailedError, UsageError, resumable
+from brgsa.errors import BrgSAError, CasesFailedError, InputError, UsageError, resumable
 from brgsa.files.output_folder import output_folder
 from brgsa_training.evaluate.table_files import read_row_order
 from brgsa_training.summarize.captions import Variant
-from brgsa_training.summarize.findings import Finding, Summary
+from brgsa_training.summarize.findings import Finding, Summary, read_summaries
 from brgsa_training.summarize.normaliser import Normaliser
-from brgsa_training.summarize.outputs import SUMMARIES, ModelRecord, fingerprint, is_complete, write_outputs
+from brgsa_training.summarize.outputs import FINDINGS, SUMMARIES, ModelRecord, fingerprint, is_complete, write_outputs
 from brgsa_training.summarize.privacy import require_allowed_host, require_no_identifier
 from brgsa_training.summarize.reports import Columns, Report, read_reports
 from brgsa_training.summarize.rules import RulesBackend
@@ -78,6 +78,7 @@ class _Job:
         if self._finished(about):
             return 0
         survey = self._survey()
+        self._require_nothing_dropped()
         backend = RulesBackend(self.vocabulary)
         summaries = (_summary(report, tuple(backend.findings(report.text))) for report in self.reports())
         self._write(_progress(summaries, survey.reports, "summarizing"), about)
@@ -113,6 +114,7 @@ class _Job:
         with Ledger(path) as ledger:
             if arguments.dry_run:
                 return self._estimate(self._open_reports(ledger, prompt, settings), prompt, settings)
+            self._require_nothing_dropped()
             if arguments.batch_import:
                 self._import(ledger, prompt, settings)
                 reason = "no answer in the batch files"
@@ -147,6 +149,21 @@ class _Job:
         if count is not None:
             print(f"{count} reports are already summarized in {self.arguments.out}; nothing to do")
         return count is not None
+
+    def _require_nothing_dropped(self) -> None:
+        """Refuse to write over summaries of reports that are not among those given.
+
+        Raises:
+            UsageError: the folder holds such summaries.
+        """
+        there: set[str] = set()
+        with suppress(InputError):  # none yet, or not all of a table that is damaged
+            there.update(summary.id for summary in read_summaries(self.arguments.out / FINDINGS))
+        if dropped := there.difference(report.id for report in self.reports(checked=False)):
+            raise UsageError(
+                f"{self.arguments.out} holds summaries of {len(dropped)} reports that are not among those given. "
+                "Give these as well, or choose another --out."
+            )
 
     def _survey(self) -> _Survey:
         """Read all reports once, before any work or money: broken rows, identifiers, other languages."""

@@ -465,6 +465,28 @@ def test_a_shard_that_makes_no_sense_is_refused(text):
         Shard.parse(text)
 
 
+def test_embeddings_of_other_scans_join_those_of_earlier_runs(scorer, torso_paths, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other" / torso_paths[0].name
+    other.parent.mkdir()
+    shutil.copy(torso_paths[1], other)  # another scan of the same name
+    embed_cases(scorer, find_cases(torso_paths[:2]), out)
+    for given, done in ((torso_paths[2:], 1), ([other], 1), ([other], 0), (torso_paths[:1], 0)):
+        assert embed_cases(scorer, find_cases(given), out).done == done
+    manifest = {row["case"]: row["path"] for row in rows(out / "manifest.csv")}
+    assert set(manifest.values()) == {str(path) for path in (*torso_paths, other)}
+    assert {path.stem for path in (out / "embeddings").iterdir()} == set(manifest)
+
+
+def test_embeddings_of_other_settings_are_not_mixed(scorer, torso_paths, tmp_path):
+    out = tmp_path / "out"
+    exact, reference = scorer, Scorer.from_pretrained("phantom", device="cpu", cache=False, fidelity="reference")
+    embed_cases(exact, find_cases(torso_paths[:1]), out)
+    with pytest.raises(UsageError, match=r"other weights or settings .*exact.*now .*reference"):
+        embed_cases(reference, find_cases(torso_paths[1:2]), out)
+    assert [row["case"] for row in rows(out / "manifest.csv")] == ["case0"]
+    assert embed_cases(reference, find_cases(torso_paths[:1]), out).done == 1
+
+
 def test_embeddings_are_written_once_each_with_a_manifest(scorer, torso_paths, tmp_path):
     out = tmp_path / "out"
     cases = find_cases(torso_paths)

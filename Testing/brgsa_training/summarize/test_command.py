@@ -66,6 +66,18 @@ def test_a_finished_run_is_not_done_again_unless_something_changed(run, write_re
     assert len(_labels(out / "labels.csv")["train_1_a"]) == 19
 
 
+def test_summaries_of_other_reports_are_not_written_over(run, write_reports, tmp_path):
+    out = tmp_path / "out"
+    run("summarize", write_reports(*TEXTS), "--out", out)
+    before = (out / "findings.jsonl").read_bytes()
+    code, _, errors = run("summarize", write_reports(*TEXTS[:1]), "--out", out)
+    assert code == 2 and "holds summaries of 3 reports that are not among those given" in errors
+    assert (out / "findings.jsonl").read_bytes() == before and "nothing to do" in run(
+        "summarize", write_reports(*TEXTS), "--out", out
+    )[1]
+    assert run("summarize", write_reports(*TEXTS, "No nodule."), "--out", out)[0] == 0
+
+
 def test_the_model_backend_runs_end_to_end_and_a_rerun_asks_nothing(run, write_reports, tmp_path, llm):
     reports, out = write_reports(*TEXTS), tmp_path / "out"
     with llm.Server() as server:
