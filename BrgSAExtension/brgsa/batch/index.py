@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 import brgsa
-from brgsa.batch.embed import embed_cases, embedding_path
+from brgsa.batch.embed import EMBEDDINGS, MANIFEST, embed_named, embedding_path
 from brgsa.batch.loop import FAILURES_COLUMNS, BatchResult
 from brgsa.batch.search import COLUMNS, INDEX, KINDS, ROWS_AT_A_TIME, SCANS, VERSION, ScanIndex
 from brgsa.ct.cases import Case, absolute, with_hash
@@ -104,7 +104,8 @@ def _index_cases(
     }
     todo = _with_new_names([case for case in cases if _key(case) not in same], old, known)
 
-    batch = embed_cases(scorer, todo, folder / UNFINISHED, on_progress, force=force)
+    with output_folder(folder / UNFINISHED, EMBEDDINGS) as unfinished:
+        batch = embed_named(scorer, todo, unfinished.path, on_progress, force)
     failed = {failure.case for failure in batch.failures}
     new = [case for case in todo if case.name not in failed]
     batch = BatchResult([], batch.failures, batch.done, batch.resumed + len(same))
@@ -139,7 +140,7 @@ def _remove_unfinished(folder: Path, done: Sequence[Case]) -> None:
     """Remove the embeddings that are in the index now; those of a run that was cut off wait for its scans."""
     remove_files(folder, [embedding_path(Path(), case).as_posix() for case in done])
     if not any((folder / "embeddings").glob("*.npz")):
-        remove_files(folder, ["manifest.csv", "failures.csv", *OWN_FILES])
+        remove_files(folder, [MANIFEST, "failures.csv", *OWN_FILES])
         with contextlib.suppress(OSError):  # somebody put a file there
             folder.rmdir()
 
@@ -160,8 +161,9 @@ def write_index(
     folder = held.path
     numbers = [int(path.name[5:]) for path in folder.glob("data-*") if re.fullmatch(r"data-\d+", path.name)]
     data = folder / f"data-{max(numbers, default=0) + 1:05d}"
-    earlier = held.made()
-    held.will_make(f"{data.name}/{name}" for name in (SCANS, *(f"{kind}.npy" for kind in KINDS)))
+    names = {f"{data.name}/{name}" for name in (SCANS, *(f"{kind}.npy" for kind in KINDS))}
+    earlier = held.made() - names  # a run that was killed may have announced the same names
+    held.will_make(names)
     shape = (len(scans), about["embedding_size"])
     with atomic_folder(data) as temporary, contextlib.ExitStack() as stack:
         write_csv(temporary / SCANS, COLUMNS, scans)

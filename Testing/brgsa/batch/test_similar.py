@@ -271,6 +271,21 @@ def test_an_interruption_while_writing_leaves_the_old_index(scorer, index, torso
     assert len(list(index.glob("data-*"))) == 1
 
 
+def test_a_kill_before_the_first_data_folder_is_there_loses_nothing(scorer, scans, tmp_path, monkeypatch):
+    """The next run announces a folder of the same name, and keeps it."""
+    index = tmp_path / "index"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brgsa.batch.index.atomic_folder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        index_cases(scorer, find_cases([scans]), index)
+    monkeypatch.undo()
+    index_cases(scorer, find_cases([scans]), index)
+    assert len(ScanIndex.open(index).scans) == 3
+
+
 @pytest.mark.slow
 def test_control_c_is_said_in_words_and_code_130(tmp_path, torso_path):
     scans = tmp_path / "scans"
