@@ -76,20 +76,20 @@ def output_folder(folder: str | os.PathLike, kind: str, part: str = "") -> Itera
     path = Path(folder)
     _require_ours(path, kind)
     missing = [each for each in (path, *path.parents) if not each.exists()]
-    try:
-        with contextlib.ExitStack() as locks:
-            _hold_all(path, kind, part, locks)
+    with contextlib.ExitStack() as locks:
+        _hold_all(path, kind, part, locks)
+        try:
             _require_ours(path, kind)
             held = OutputFolder(path, kind)
             if not (path / MARK).exists():
                 held.will_make(())
             yield held
-    except BaseException:
-        _forget(path, missing)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            (path / _HOLDER).unlink(missing_ok=True)
+        except BaseException:
+            _forget(path, missing)
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                (path / _HOLDER).unlink(missing_ok=True)
 
 
 def _hold_all(path: Path, kind: str, part: str, locks: contextlib.ExitStack) -> None:
