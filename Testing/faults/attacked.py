@@ -20,6 +20,8 @@ class Command:
         main, arguments: what is called, with the folder of the material for {material}; it writes to `out`.
         records: patterns of the files that say what is done: none of them may be written again.
         manifest: table whose first column names those of the records that count; without it all do.
+        other: arguments of a second run for the same folder, with other scans; the same ones without it.
+        refused: what the second run is told when the first is done, where one folder cannot hold both.
         changes: kills before a change of a file, at most.
         moments: kills at random moments, at least.
     """
@@ -28,6 +30,8 @@ class Command:
     arguments: str
     records: tuple[str, ...] = ()
     manifest: str = ""
+    other: str = ""
+    refused: str = ""
     changes: int = 25
     moments: int = 20
 
@@ -42,27 +46,93 @@ IMAGE = (
     "--training.batch_size 4 --training.steps 12 --training.save_every 2 --training.device cpu "
     "--training.precision fp32 --out out --resume auto"
 )
-SCORE = "--device cpu --abnormalities {material}/list.txt --heatmap Emphysema --report html"
-PREPROCESS = "preprocess folder {material}/scans --plan {material}/plan.json --out out"
+SCORE = "--out out --device cpu --abnormalities {material}/list.txt --heatmap Emphysema --report html"
+INDEX = "--out out --device cpu"
+GENERATE = "phantom generate --out out --count"
+PREPROCESS = "--plan {material}/plan.json --out out --workers"
+OTHER_OPTIONS = "was made with other options"
 COMMANDS = {
-    "score": Command(brgsa, f"score {{material}}/scans --out out {SCORE}", ("cases/*/scores.json",)),
-    "index": Command(brgsa, "index {material}/scans --out out --device cpu", ("unfinished/embeddings/*.npz",)),
-    "embed": Command(brgsa, "embed {material}/scans --out out --device cpu", ("embeddings/*.npz",), "", 10, 6),
+    "score": Command(
+        brgsa,
+        f"score {{material}}/scans {SCORE}",
+        records=("cases/*/scores.json",),
+        other=f"score {{material}}/others {SCORE}",
+    ),
+    "index": Command(
+        brgsa,
+        f"index {{material}}/scans {INDEX}",
+        records=("unfinished/embeddings/*.npz",),
+        other=f"index {{material}}/others {INDEX}",
+    ),
+    "embed": Command(
+        brgsa,
+        f"embed {{material}}/scans {INDEX}",
+        records=("embeddings/*.npz",),
+        other=f"embed {{material}}/others {INDEX}",
+        changes=10,
+        moments=6,
+    ),
     "generate": Command(
-        training, "phantom generate --count 20 --masks --workers 1 --out out", ("volumes/*.nii.gz",), "", 20, 10
+        training,
+        f"{GENERATE} 20 --masks --workers 1",
+        records=("volumes/*.nii.gz",),
+        other=f"{GENERATE} 20 --masks --workers 1 --seed 1",
+        refused=OTHER_OPTIONS,
+        changes=20,
+        moments=10,
     ),
     "generate, 2 processes": Command(
-        training, "phantom generate --count 60 --workers 2 --out out", ("volumes/*.nii.gz",), "", 0, 16
+        training,
+        f"{GENERATE} 60 --workers 2",
+        records=("volumes/*.nii.gz",),
+        other=f"{GENERATE} 60 --workers 2 --seed 1",
+        refused=OTHER_OPTIONS,
+        changes=0,
+        moments=16,
     ),
-    "preprocess": Command(training, f"{PREPROCESS} --workers 1", ("volumes/*.npy",), "manifest.csv", 20, 10),
+    "preprocess": Command(
+        training,
+        f"preprocess folder {{material}}/scans {PREPROCESS} 1",
+        records=("volumes/*.npy",),
+        manifest="manifest.csv",
+        other=f"preprocess folder {{material}}/others {PREPROCESS} 1",
+        changes=20,
+        moments=10,
+    ),
     "preprocess, 2 processes": Command(
-        training, f"{PREPROCESS} --workers 2", ("volumes/*.npy",), "manifest.csv", 0, 16
+        training,
+        f"preprocess folder {{material}}/scans {PREPROCESS} 2",
+        records=("volumes/*.npy",),
+        manifest="manifest.csv",
+        other=f"preprocess folder {{material}}/others {PREPROCESS} 2",
+        changes=0,
+        moments=16,
     ),
-    "summarize, rules": Command(training, "summarize {material}/reports.jsonl --out out"),
-    "pretrain": Command(training, f"pretrain {PRETRAIN}", (), "", 30),
-    "pretrain-image": Command(training, f"pretrain-image {IMAGE}", (), "", 12, 8),
+    "summarize, rules": Command(
+        training,
+        "summarize {material}/reports.jsonl --out out",
+        other="summarize {material}/reports.jsonl {material}/others.jsonl --out out",
+    ),
+    "pretrain": Command(
+        training,
+        f"pretrain {PRETRAIN}",
+        other=f"pretrain {PRETRAIN} --training.seed 2",
+        refused="training.seed",
+        changes=30,
+    ),
+    "pretrain-image": Command(
+        training,
+        f"pretrain-image {IMAGE}",
+        other=f"pretrain-image {IMAGE} --training.seed 2",
+        refused="training.seed",
+        changes=12,
+        moments=8,
+    ),
     "train-demo": Command(
-        training, "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out", (), "", 6, 4
+        training,
+        "phantom train-demo --recipe {material}/demonstration.yaml --workers 1 --out out",
+        changes=6,
+        moments=4,
     ),
 }
 
@@ -72,7 +142,8 @@ class Round:
 
     def __init__(self, command: Command, material: Path, folder: Path):
         self.command, self.folder, self.out = command, folder / "work", folder / "work" / "out"
-        self.arguments = [part.format(material=material) for part in command.arguments.split()]
+        given = command.arguments, command.other or command.arguments
+        self.arguments, self.other = ([part.format(material=material) for part in text.split()] for text in given)
         self.mark = new_mark() | {"BRGSA_CACHE": str(folder / "cache")}
         self.foreign: dict[Path, bytes] = {}
         self.done: dict[Path, tuple[int, int]] = {}
@@ -87,6 +158,9 @@ class Round:
     def start(self, prepare: Callable[[], None] = lambda: None) -> Child:
         return Child(self.command.main, self.arguments, self.folder, self.mark, prepare)
 
+    def start_other(self) -> Child:
+        return Child(self.command.main, self.other, self.folder, self.mark)
+
     def after_kill(self) -> None:
         self.check()
         if any(self.out.glob("[!.]*")):
@@ -95,11 +169,15 @@ class Round:
     def finish(self) -> dict[str, str]:
         """Let the command end by itself and say what it left."""
         code = self.start().wait()
-        assert code == 0, (self.folder.parent / "log.txt").read_text()[-2000:]
+        assert code == 0, self.log()[-2000:]
         self.check()
         parts = [path for path in self.folder.rglob("*") if ".part" in path.name and path not in self.foreign]
         assert not parts, "parts of files of killed runs are left"
         return contents(self.out, self.foreign)
+
+    def log(self) -> str:
+        """What the runs of this round have printed."""
+        return (self.folder.parent / "log.txt").read_text()
 
     def check(self) -> None:
         """Nothing of the user's was touched, and nothing that was done is done again."""

@@ -30,6 +30,15 @@ def contents(folder: Path, foreign: Collection[Path] = ()) -> dict[str, str]:
     return found
 
 
+def rows(folder: Path) -> dict[str, set[bytes]]:
+    """The lines of the tables below a folder, by their relative path."""
+    tables = [path for path in folder.rglob("*") if path.suffix in (".csv", ".jsonl")]
+    return {
+        re.sub(r"data-\d{5}", "data-N", path.relative_to(folder).as_posix()): set(path.read_bytes().splitlines())
+        for path in tables
+    }
+
+
 def ledger(path: Path) -> list[dict[str, Any]]:
     """The rows of a ledger without their times."""
     with sqlite3.connect(path) as database:

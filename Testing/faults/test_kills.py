@@ -24,7 +24,7 @@ def test_a_command_that_is_killed_before_a_change_of_a_file_goes_on(name, uncut,
     for number in sorted(random.Random(name).sample(range(1, count + 1), min(count, COMMANDS[name].changes))):
         one = Round(COMMANDS[name], material, tmp_path / str(number))
         assert one.start(before_change(number, one.out)).wait() == -9
-        attacks(f"{name}: the process before a change of a file")
+        attacks(f"{name}: killed, the process before a change of a file")
         one.after_kill()
         assert one.finish() == expected, f"killed before change {number} of {count}"
 
@@ -41,6 +41,6 @@ def test_a_command_that_is_killed_at_random_moments_goes_on(name, uncut, materia
             time.sleep(dice.uniform(0, seconds))
             if child.kill(tree):
                 kills += 1
-                attacks(f"{name}: {'the whole tree' if tree else 'the process alone'} at a random moment")
+                attacks(f"{name}: killed, {'the whole tree' if tree else 'the process alone'} at a random moment")
             one.after_kill()
         assert one.finish() == expected

@@ -61,7 +61,7 @@ def test_summarize_that_is_killed_while_it_asks_goes_on(material, tmp_path, atta
                 if killed:
                     kills += 1
                     part = "the whole tree" if tree else "the process alone"
-                    attacks(f"summarize, a language model: {part} at a random moment")
+                    attacks(f"summarize, a language model: killed, {part} at a random moment")
             before, earlier = kept(folder), asked()
             assert start(server, folder).wait() == 0
             assert asked() - earlier == REPORTS - len(before)

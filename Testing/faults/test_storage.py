@@ -3,12 +3,14 @@
 Disks are small file systems in memory, which only root may mount.
 """
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from attacked import COMMANDS, Round
-from waiting import wait
+from folder_contents import contents, rows
+from killing import before_change
 
 pytestmark = [
     pytest.mark.faults,
@@ -36,7 +38,7 @@ def disk():
 
 def sentence(one: Round) -> str:
     """The one line that says why the command failed."""
-    text = (one.folder.parent / "log.txt").read_text()
+    text = one.log()
     assert "Traceback" not in text, text[-2000:]
     errors = [line for line in text.splitlines() if ": error: " in line]
     assert len(errors) == 1, text[-2000:]
@@ -69,16 +71,33 @@ def test_a_read_only_folder_is_a_sentence_and_a_rerun_ends(name, uncut, material
     assert one.finish() == expected
 
 
+@pytest.mark.parametrize("place", [1, 2])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_second_run_in_the_same_folder_does_no_harm(name, uncut, material, tmp_path, attacks):
-    expected, _, _ = uncut(name)
-    one = Round(COMMANDS[name], material, tmp_path / "one")
-    first = one.start()
-    wait(lambda: one.out.is_dir() and any(one.out.iterdir()))
-    second = one.start()
-    attacks(f"{name}: two at once")
-    codes = first.code(), second.code()
-    if any(codes):
-        sentence(one)
-    assert 0 in codes and 70 not in codes, codes
-    assert one.finish() == expected
+def test_of_two_runs_in_one_folder_the_second_is_refused_and_can_be_done_later(
+    name, place, uncut, material, tmp_path, attacks
+):
+    """The first is held before a third or two thirds of its changes of files."""
+    expected, count, _ = uncut(name)
+    command, one = COMMANDS[name], Round(COMMANDS[name], material, tmp_path / "one")
+    first = one.start(before_change(count * place // 3, one.out, signal.SIGSTOP))
+    first.wait_until_stopped()
+    assert one.start_other().code() == 2
+    attacks(f"{name}: a second run in the folder")
+    assert f"is in use: process {first.pid} on" in sentence(one)
+    one.check()
+    first.go_on()
+    assert first.wait() == 0
+    one.check()
+    assert contents(one.out, one.foreign) == expected
+    before = rows(one.out)
+    code = one.start_other().wait()
+    one.check()
+    if command.refused:
+        assert code == 2 and command.refused in one.log().splitlines()[-1]
+        assert contents(one.out, one.foreign) == expected
+    else:
+        alone = Round(command, material, tmp_path / "alone")
+        assert (code, alone.start().wait(), alone.start_other().wait()) == (0, 0, 0)
+        assert contents(one.out, one.foreign) == contents(alone.out, alone.foreign)
+        after = rows(one.out)
+        assert all(before[name] <= after[name] for name in before), "rows of the first run are gone"

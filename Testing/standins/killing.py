@@ -60,13 +60,21 @@ class Child:
         """The same, while another child with its mark may be at work."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
+    def wait_until_stopped(self) -> None:
+        """Wait for its SIGSTOP."""
+        status = os.waitpid(self.pid, os.WUNTRACED)[1]
+        assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)}"
 
-def before_change(number: int, folder: Path) -> Callable[[], None]:
-    """For `prepare`: the process is killed before its `number`-th change of a file below a folder."""
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def before_change(number: int, folder: Path, sent: int = signal.SIGKILL) -> Callable[[], None]:
+    """For `prepare`: the process gets a signal before its `number`-th change of a file below a folder."""
 
     def change(count: int) -> None:
         if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
 
     return _at_changes(folder, change)
 
