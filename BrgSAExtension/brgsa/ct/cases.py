@@ -4,9 +4,7 @@ import contextlib
 import csv
 import io
 import os
-import re
 import stat
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,16 +13,15 @@ from pathlib import Path
 
 from brgsa.ct.dicom_header import is_dicom, read_header
 from brgsa.ct.metaimage import metaimage_data_file
+from brgsa.ct.names import EXTENSIONS, absolute, case_name, safe_name
 from brgsa.ct.nrrd import nrrd_data_file
-from brgsa.ct.source import EXTENSIONS, file_format, open_file, unreadable
+from brgsa.ct.source import file_format, open_file, unreadable
 from brgsa.errors import InputError, UsageError
 from brgsa.files import csv_dicts, file_sha256, file_state
 from brgsa.text import shorten
 
-_LONGEST_NAME = 80
 _DATA_FILES = {"nrrd": nrrd_data_file, "metaimage": metaimage_data_file}
 _PHANTOM_PLAN = "plan.json"  # of `brgsa-training phantom generate`, beside the folders volumes and masks
-_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -108,17 +105,6 @@ def find_case(given: str | os.PathLike, series: str | None = None) -> Case:
     if len(cases) > 1:
         raise UsageError(f"{given} holds {len(cases)} scans. Give one of them, for example {cases[0].path}")
     return replace(cases[0], series=series or cases[0].series)
-
-
-def absolute(path: Path) -> Path:
-    """The path without "..": links stay, because what they point at may have no name that says its format."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def safe_name(text: str) -> str:
-    """Turn a text into a folder name: letters, digits, dot, dash and underscore, its last 80 characters at most."""
-    kept = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._")[-_LONGEST_NAME:].lstrip("._")
-    return f"{kept}_" if kept.split(".")[0].lower() in _WINDOWS_DEVICES else kept or "case"
 
 
 def _regular(files: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
@@ -250,10 +236,3 @@ def with_hash(case: Case) -> Case:
     """The case under a name that no other scan has: with a short hash of its path and series."""
     key = f"{absolute(case.path)}\n{case.series or ''}".encode("utf-8", "surrogateescape")
     return replace(case, name=f"{case.name}-{sha256(key).hexdigest()[:8]}")
-
-
-def case_name(path: Path, parts: int = 1) -> str:
-    """A folder name made of the last `parts` of a path, without the extension of the image."""
-    path = absolute(path)
-    last = path.name[: len(path.name) - len(_extension(path))]
-    return safe_name("_".join([*path.parts[1:][-parts:-1], last]))

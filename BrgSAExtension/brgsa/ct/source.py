@@ -8,19 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from brgsa.ct.names import EXTENSIONS
 from brgsa.errors import InputError
 
-EXTENSIONS = {
-    ".nii": "nifti",
-    ".nii.gz": "nifti",
-    ".nrrd": "nrrd",
-    ".nhdr": "nrrd",
-    ".mha": "metaimage",
-    ".mhd": "metaimage",
-    ".dcm": "dicom",
-    ".dicom": "dicom",
-    ".ima": "dicom",
-}
 _HEADER_LIMIT = 1 << 18  # bytes
 # Deflate cannot pack better than 1032 to 1, so a header that claims more than that is wrong.
 HIGHEST_COMPRESSION = 1100

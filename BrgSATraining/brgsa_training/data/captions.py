@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brgsa.ct.cases import safe_name
-from brgsa.ct.source import EXTENSIONS
+from brgsa.ct.names import case_name
 from brgsa.errors import InputError
 from brgsa.prompts import PromptTokenizer
 from brgsa_training.summarize.captions import read_captions
@@ -46,7 +45,7 @@ def read_studies(path: str | os.PathLike, split: str, cases: Collection[str]) ->
     studies, without_volume = [], []
     for name in sorted(captions):
         images, sentences = captions[name]
-        found = tuple(dict.fromkeys(case for case in map(_case_name, images or [name]) if case in cases))
+        found = tuple(dict.fromkeys(case for case in map(case_name, images or [name]) if case in cases))
         if not found:
             without_volume.append(name)
             continue
@@ -116,12 +115,6 @@ class CaptionTokenizer:
 def studies_of(sentences: Mapping[str, Sequence[str]]) -> list[Study]:
     """Studies of one case each, from case -> sentences, in the order of names."""
     return [Study(name, (name,), tuple(sentences[name])) for name in sorted(sentences)]
-
-
-def _case_name(image: str) -> str:
-    name = image.replace("\\", "/").rpartition("/")[2]
-    extension = max((end for end in (*EXTENSIONS, ".npz") if name.lower().endswith(end)), key=len, default="")
-    return safe_name(name[: len(name) - len(extension)])
 
 
 def _list(noun: str, names: Sequence[str]) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from brgsa.ct.names import case_name
 from brgsa.errors import InputError, UsageError
-from brgsa_training.evaluate.table_files import CASE_COLUMNS, case_name, find_any, open_rows, refuse_doubles, some
+from brgsa_training.evaluate.table_files import CASE_COLUMNS, find_any, open_rows, refuse_doubles, some
 
 REPORT_COLUMNS = ("report", "text", "caption")
 PART_COLUMNS = (("findings", "findings_en", "findings en"), ("impression", "impressions", "impressions_en"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from brgsa.ct.names import case_name
 from brgsa.errors import InputError
 from brgsa.files import csv_reader
 
@@ -19,7 +20,6 @@ CASE_COLUMNS = (
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "person_id")
 STUDY_COLUMNS = ("study", "study_id")
 
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", ".h5", ".pt")
 _PROGRESS_FROM_BYTES = 20_000_000
 
 
@@ -64,15 +64,6 @@ def read_patients(path: str | os.PathLike) -> dict[str, tuple[str, str | None]]:
                 raise InputError(f"{path}: row {number} (case {name!r}) has no patient")
             found[name] = (row[patient].strip(), row[study].strip() or None if study is not None else None)
     return found
-
-
-def case_name(text: str) -> str:
-    """Return the name of a case: the last part of a path without the suffix of an image file."""
-    name = re.split(r"[\\/]", text.strip().rstrip("\\/"))[-1]
-    for suffix in _SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from brgsa.ct.names import case_name
 from brgsa.errors import InputError, UsageError
 from brgsa_training.evaluate.table_files import (
     STUDY_COLUMNS,
     case_column_of,
-    case_name,
     column_key,
     find_any,
     find_column,

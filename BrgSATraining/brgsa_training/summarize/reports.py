@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brgsa.ct.names import case_name
 from brgsa.errors import InputError
 from brgsa.files import csv_dicts
-from brgsa_training.evaluate.table_files import case_name
 
 # Tried in this order, without regard to case, when the user names no columns. The first are CT-RATE's own.
 ID_COLUMNS = ("VolumeName", "id", "report_id", "case", "study_id", "AccessionNumber", "StudyInstanceUID")

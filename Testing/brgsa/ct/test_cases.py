@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brgsa.ct.cases import safe_name
+from brgsa.ct.cases import case_name, safe_name
 from brgsa.ct.volume import Case, find_cases, read_ct
 from brgsa.errors import InputError
 
@@ -216,3 +217,22 @@ def test_a_pipe_or_a_header_that_leads_elsewhere_holds_nothing_up(tmp_path):
             read_ct(case.path)
     with pytest.raises(InputError, match="pipe or a device"):
         find_cases([tmp_path / "pipe.csv"])
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("valid_1_a_1.nii.gz", "valid_1_a_1"),
+        ("/data/valid_1/valid_1_a_1.nii.gz", "valid_1_a_1"),
+        ("C:\\scans\\Patient 7 (a).ima", "Patient_7_a"),
+        (" Patient 7 (a).dicom ", "Patient_7_a"),
+        ("Patient 7 (a)", "Patient_7_a"),
+        ("Patient_7_a.npz", "Patient_7_a"),
+        ("", ""),
+    ],
+)
+def test_a_scan_has_one_name_however_a_table_writes_it(written, name):
+    assert case_name(written) == name
+    assert case_name(name) == name
+    if name:
+        assert case_name(Path("/somewhere") / written.strip().split("\\")[-1]) == name
