@@ -109,8 +109,8 @@ def damaged(path: Path) -> InputError:
 def _header(path: Path) -> tuple[dict[str, str], int]:
     """The fields, spelled as the format spells them, and the length of the header in bytes.
 
-    Fields of the writer's own may be there; a name that differs from one that is read by upper and lower case only is
-    refused, because programs disagree about it.
+    Fields of the writer's own may be there, under names as ITK keeps them (`dim[0]`, `0008|0060`); a name that differs
+    from one that is read by upper and lower case only is refused, because programs disagree about it.
     """
     text = header_text(path)
     fields: dict[str, str] = {}
@@ -121,7 +121,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
     while "ElementDataFile" not in fields:
         end = text.find("\n", at)
         end = len(text) if end < 0 else end + 1
-        match = re.fullmatch(r"([A-Za-z]\w*)[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n?", text[at:end], re.ASCII)
+        match = re.fullmatch(r"([^\s=][^=\r\n]*?)[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n?", text[at:end])
         if match is None or spelled.get(match[1].lower(), match[1]) != match[1] or match[1] in fields:
             if not fields:
                 raise InputError(f"{path}: is not a MetaImage file, whatever its name says; give a CT scan.")
