@@ -27,10 +27,10 @@ class Talk:
         return self._answers.get(timeout=LONGEST_WAIT)
 
     def send(self, **request):
-        self._lines.put(json.dumps(request) + "\n")
+        self._lines.put(json.dumps(request).encode() + b"\n")
 
     def send_line(self, line):
-        self._lines.put(line)
+        self._lines.put(line.encode() if isinstance(line, str) else line)
 
     def ask(self, **request):
         """The answer to a request, and the stages on the way."""

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
     """The scans of an index that are most like the scan in memory, or that fit a text best."""
-    top, text = job.values.get("top", 5), job.values.get("text")
-    if type(top) is not int or top < 1:
-        raise UsageError('the request "similar" needs "top" as a whole number from 1 on')
-    if (text is None) == (job.values.get("scan") is None):
+    top, text = job.values["top"], job.values["text"]
+    if (text is None) == (job.values["scan"] is None):
         raise UsageError('the request "similar" needs either "scan" or "text"')
     from brgsa.batch.search import ScanIndex, similar_to_embedding, similar_to_text
 
-    index = ScanIndex.open(job.text("index"))
+    index = ScanIndex.open(job.values["index"])
     own: list[int] = []
     if text is None:
         own = _own_rows(index, job)
@@ -37,7 +35,7 @@ def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
         scorer = memory.open_scorer(job)
         _require_weights(index, scorer)
         job.progress(0.95, "searching")
-        hits, weights = similar_to_text(index, scorer, job.text("text"), top), scorer.weights
+        hits, weights = similar_to_text(index, scorer, job.values["text"], top), scorer.weights
         notes = scorer.tokenizer.warnings([text])
     return {
         "hits": [hit.to_dict(rank) for rank, hit in enumerate(hits, 1)],
@@ -51,10 +49,10 @@ def similar(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
 
 def update(job: Job, memory: ScanRequests) -> Mapping[str, Any]:
     """Make an index of the scans in a folder, or add them to one."""
-    inputs, folder = job.values.get("inputs"), job.text("index")
-    if not isinstance(inputs, list) or not inputs or not all(isinstance(each, str) for each in inputs):
-        raise UsageError('the request "index" needs "inputs" as a list of files and folders')
-    force = job.flag("force")
+    inputs, folder = job.values["inputs"], job.values["index"]
+    if not inputs:
+        raise UsageError('the request "index" needs at least one file or folder as "inputs"')
+    force = job.values["force"]
     scorer = memory.open_scorer(job)
     from brgsa.batch.index import index_cases
     from brgsa.ct.cases import find_cases
@@ -82,7 +80,7 @@ def series(job: Job) -> Mapping[str, Any]:
     """The files of a DICOM series in the order of its slices; "series" chooses one of several."""
     from brgsa.ct.dicom_series import choose_series
 
-    chosen, _ = choose_series(Path(job.text("path")), job.values.get("series"))
+    chosen, _ = choose_series(Path(job.values["path"]), job.values["series"])
     return {"files": [str(image.path) for image in chosen.images]}
 
 
@@ -107,14 +105,12 @@ def _image(index: ScanIndex, job: Job, memory: ScanRequests) -> numpy.ndarray:
 
 def _own_rows(index: ScanIndex, job: Job) -> list[int]:
     """The rows that are the scan in memory, if the request says where it came from."""
-    source = job.values.get("source")
+    source = job.values["source"]
     if source is None:
         return []
-    if not isinstance(source, dict) or not isinstance(source.get("path"), str):
-        raise UsageError('the field "source" of the request "similar" needs a "path"')
     from brgsa.ct.cases import Case
 
-    return index.rows_of(Case("", Path(source["path"]), source.get("series")))
+    return index.rows_of(Case("", Path(source["path"]), source["series"]))
 
 
 def _require_weights(index: ScanIndex, scorer: Any) -> None:

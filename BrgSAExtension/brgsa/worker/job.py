@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
-from brgsa.errors import BrgSAError, UsageError
+from brgsa.errors import BrgSAError
 
 
 class CancelledError(BaseException):
@@ -43,13 +43,13 @@ class Job:
 
     Attributes:
         id: what the answers carry.
-        values: the fields of the request.
+        values: the fields of the request, checked; see `protocol.REQUESTS`.
     """
 
-    def __init__(self, request: Mapping[str, Any], channel: Channel):
-        self.id = request["id"]
-        self.name = request["request"]
-        self.values = request
+    def __init__(self, number: int, name: str, values: Mapping[str, Any], channel: Channel):
+        self.id = number
+        self.name = name
+        self.values = values
         self.cancelled = threading.Event()
         self._channel = channel
 
@@ -70,28 +70,6 @@ class Job:
         """
         if self.cancelled.is_set():
             raise CancelledError
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a field that must be text.
-
-        Raises:
-            UsageError: it is missing or something else.
-        """
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            raise UsageError(f'the request "{self.name}" needs "{key}" as text')
-        return value
-
-    def flag(self, key: str) -> bool:
-        """Return a field that is true or false, false where it is missing.
-
-        Raises:
-            UsageError: it is something else.
-        """
-        value = self.values.get(key, False)
-        if not isinstance(value, bool):
-            raise UsageError(f'the request "{self.name}" needs "{key}" as true or false')
-        return value
 
 
 def _plain(value: Any) -> Any:

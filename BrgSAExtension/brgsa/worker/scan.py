@@ -64,15 +64,15 @@ class ScanRequests:
         from brgsa.weights.folder import open_weights
 
         job.progress(0.1, "reading")
-        path, window_mm = job.text("path"), open_weights(job.text("weights", "phantom")).plan.window_mm
+        path, window_mm = job.values["path"], open_weights(job.values["weights"]).plan.window_mm
         volume = read_ct(path)
         job.progress(0.5, "checking the input")
         return {"findings": [vars(finding) for finding in check_ct(volume, window_mm)]}
 
     def _score(self, job: Job) -> Mapping[str, Any]:
         abnormalities = _abnormalities(job)
-        options = {"prompts": job.text("prompts", "single"), "kind": job.text("kind", "final")}
-        path, scan = job.text("path"), job.text("scan")
+        options = {"prompts": job.values["prompts"], "kind": job.values["kind"]}
+        path, scan = job.values["path"], job.values["scan"]
         scorer = self.open_scorer(job)
         self._scan = None
 
@@ -80,8 +80,8 @@ class ScanRequests:
             job.progress(0.3 + 0.65 * fraction, stage)
 
         with cancel_points(scorer, job):
-            prepared = scorer.prepare(path, force=job.flag("force"), on_progress=progress)
-            embedding = scorer.embed(prepared, case=job.text("case", "scan"), on_progress=progress)
+            prepared = scorer.prepare(path, force=job.values["force"], on_progress=progress)
+            embedding = scorer.embed(prepared, case=job.values["case"], on_progress=progress)
         job.progress(0.95, "comparing with the prompts")
         scores = scorer.score_embedding(embedding, abnormalities, **options)
         self._scan = ScanInMemory(scan, prepared, embedding, abnormalities, scores, set(abnormalities))
@@ -89,7 +89,7 @@ class ScanRequests:
 
     def _rescore(self, job: Job) -> Mapping[str, Any]:
         scan, scorer = self.warm(job)
-        options = {"prompts": job.text("prompts", "single"), "kind": job.text("kind", "final")}
+        options = {"prompts": job.values["prompts"], "kind": job.values["kind"]}
         abnormalities = _abnormalities(job)
         new = {each for each in abnormalities if each not in scan.known}
         with one_thread() if len(new) <= FEW_PROMPTS else contextlib.nullcontext():
@@ -100,8 +100,8 @@ class ScanRequests:
 
     def _heatmap(self, job: Job) -> Mapping[str, Any]:
         scan, scorer = self.warm(job)
-        path, method = job.text("path"), job.text("method", "rollout")
-        abnormality = _abnormality(job.values.get("abnormality"))
+        path, method = job.values["path"], job.values["method"]
+        abnormality = _abnormality(job.values["abnormality"])
         from brgsa.report.heatmap_file import save_heatmap
 
         def progress(fraction: float, stage: str) -> None:
@@ -116,14 +116,14 @@ class ScanRequests:
 
     def _report(self, job: Job) -> Mapping[str, Any]:
         scan, scorer = self.warm(job)
-        path, kind = job.text("path"), job.text("kind")
+        path, kind = job.values["path"], job.values["kind"]
         if kind == "html":
             shown = self._write_html(job, path, scan, scorer)
             return {"path": path, "kind": kind, "heatmaps": shown}
         if kind != "sr":
             raise UsageError(f'the kind of report "{kind[:40]}" is unknown. Kinds: {", ".join(REPORTS)}.')
-        files = job.values.get("files")
-        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        files = job.values["files"]
+        if files is None:
             raise UsageError(
                 'the request "report" of the kind "sr" needs "files", the list of files of the DICOM series'
             )
@@ -160,7 +160,7 @@ class ScanRequests:
         Raises:
             RefusedError: it is not.
         """
-        if self._scan is None or self._scorer is None or self._scan.key != job.text("scan"):
+        if self._scan is None or self._scorer is None or self._scan.key != job.values["scan"]:
             raise RefusedError(NO_SCAN, "this scan is not in memory. Score it first.")
         return self._scan, self._scorer[1]
 
@@ -168,8 +168,8 @@ class ScanRequests:
         """The scorer with the request's weights and options: the one in memory, or a new one."""
         from brgsa.weights.folder import open_weights
 
-        weights = job.text("weights", "phantom")
-        device, precision = job.text("device", "auto"), job.text("precision", "fp32")
+        weights = job.values["weights"]
+        device, precision = job.values["device"], job.values["precision"]
         job.progress(0.02, "checking the weights")
         opened = open_weights(weights)
         key = (opened.checksum, device, precision)
@@ -216,13 +216,10 @@ def _abnormalities(job: Job) -> AbnormalityList:
     """The list of a request: `abnormalities` holds dicts as the JSON format of abnormality lists has them."""
     from brgsa.abnormalities import AbnormalityList
 
-    rows = job.values.get("abnormalities")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f'the request "{job.name}" needs "abnormalities" as a list of objects')
-    return AbnormalityList(job.text("list", "custom"), tuple(map(_abnormality, rows)))
+    return AbnormalityList(job.values["list"], tuple(map(_abnormality, job.values["abnormalities"])))
 
 
-def _abnormality(row: Any) -> Abnormality:
+def _abnormality(row: Mapping[str, Any]) -> Abnormality:
     """One abnormality of a request."""
     from brgsa.abnormalities import Abnormality
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from brgsa.errors import UsageError
 from brgsa.worker.job import Job
 
 
@@ -27,7 +28,7 @@ def list_weights(job: Job) -> Mapping[str, Any]:
 def describe(job: Job) -> Mapping[str, Any]:
     from brgsa.weights.folder import open_weights
 
-    weights = open_weights(job.text("weights"))
+    weights = open_weights(job.values["weights"])
     return {"weights": weights.describe(), "licence": (weights.folder / "LICENSE").read_text(encoding="utf-8")}
 
 
@@ -35,30 +36,32 @@ def verify_files(job: Job) -> Mapping[str, Any]:
     from brgsa.weights.folder import open_weights, verify
 
     job.progress(0.1, "reading every file of the weights")
-    weights = open_weights(job.text("weights"))
+    weights = open_weights(job.values["weights"])
     return {"problems": verify(weights.folder, fresh=True), "checksum": weights.checksum}
 
 
 def import_weights(job: Job) -> Mapping[str, Any]:
     from brgsa.weights.folder import import_bundle, import_released
 
-    source, folder = Path(job.text("source")), job.text("out")
+    source, folder = Path(job.values["source"]), job.values["out"]
     if source.suffix.lower() == ".zip":
         job.progress(0.1, "unpacking the bundle")
         return {"folder": str(import_bundle(source, folder))}
+    if job.values["text"] is None:
+        raise UsageError('to import a checkpoint the request "weights/import" needs "text", the text encoder\'s folder')
     stages = iter((0.1, 0.5, 0.7))
 
     def on_stage(stage: str) -> None:
         job.progress(next(stages, 0.9), stage)
 
-    return {"folder": str(import_released(source, job.text("text"), folder, on_stage))}
+    return {"folder": str(import_released(source, job.values["text"], folder, on_stage))}
 
 
 def delete(job: Job, forget: Callable[[], None]) -> Mapping[str, Any]:
     from brgsa.weights.folder import remove_weights
 
     forget()
-    size, left = remove_weights(job.text("folder"))
+    size, left = remove_weights(job.values["folder"])
     return {"bytes": size, "left": left}
 
 

@@ -18,9 +18,9 @@ from worker_talk import Talk, abnormalities
 from brgsa.abnormalities import AbnormalityList
 from brgsa.errors import InputError, OutOfMemoryError
 from brgsa.worker.job import CancelledError, Channel, Job
-from brgsa.worker.protocol import PROTOCOL_VERSION
+from brgsa.worker.protocol import LONGEST_LINE, PROTOCOL_VERSION, REQUESTS
 from brgsa.worker.scan import cancel_points, memory_warning
-from brgsa.worker.server import Worker
+from brgsa.worker.server import Worker, request_lines
 
 EXTENSION = Path(__file__).resolve().parents[3] / "BrgSAExtension"
 NAMES = ["Pleural effusion", "Emphysema"]
@@ -66,9 +66,57 @@ def test_the_first_message_names_the_version_of_the_protocol(talk):
 def test_a_line_that_is_no_request_is_answered_and_changes_nothing(talk, line):
     talk.send_line(line)
     message = talk.next()
-    assert (message["event"], message["code"], message["id"]) == ("error", "usage", None)
+    assert (message["event"], message["code"], message["id"]) == ("error", "invalid", None)
     talk.send(id=2, request="ping")
     assert talk.next() == {"event": "pong", "id": 2}
+
+
+@pytest.mark.parametrize(
+    ("request_", "part"),
+    [
+        ({"request": "cancel", "target": []}, '"target" as a whole number'),
+        ({"request": "cancel"}, '"target" as a whole number'),
+        ({"request": "check", "path": {}}, '"path" as text'),
+        ({"request": "score", "path": "x", "scan": 1}, '"scan" as text'),
+        ({"request": "index", "index": "x", "inputs": ["a", 1]}, '"inputs" as a list of texts'),
+        ({"request": "similar", "index": "x", "text": "y", "top": True}, '"top" as a whole number'),
+        ({"request": "similar", "index": "x", "scan": "1", "source": {"path": 3}}, '"path" as text'),
+        ({"request": "series", "path": "x", "series": ["1.2"]}, '"series" as text'),
+    ],
+)
+def test_a_field_of_another_type_is_invalid_and_the_next_request_is_answered(talk, request_, part):
+    message, _ = talk.ask(id=1, **request_)
+    assert (message["event"], message["code"], message["id"]) == ("error", "invalid", 1) and part in message["message"]
+    talk.send(id=2, request="ping")
+    assert talk.next() == {"event": "pong", "id": 2}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("request_", [{"request": "check"}, {"request": "series"}, {"request": "score", "scan": "a"}])
+def test_a_character_that_is_none_is_a_fault_of_the_input(talk, request_, text):
+    message, _ = talk.ask(id=1, path=text, **request_)
+    assert message["code"] in ("input", "invalid"), message
+    message, _ = talk.ask(id=2, request="check", path="x", weights=text)
+    assert message["code"] == "input" and '"weights"' in message["message"]
+
+
+def test_a_line_of_over_a_megabyte_is_refused_and_not_kept():
+    stream = io.BytesIO(b"[" * 5_000_000 + b"\n" + b'{"id": 1, "request": "ping"}\n' + b"x" * 3_000_000)
+    lines = list(request_lines(stream))
+    assert [len(line) for line in lines] == [LONGEST_LINE + 1, 29, LONGEST_LINE + 1]
+    answers = io.StringIO()
+    Worker(lines, answers).run()
+    messages = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert [message.get("code", message["event"]) for message in messages] == ["hello", "invalid", "pong", "invalid"]
+
+
+def test_every_request_has_its_fields_declared_and_described():
+    assert set(Worker([], io.StringIO())._handlers) == set(REQUESTS) - {"cancel", "ping"}
+    text = (EXTENSION.parent / "docs" / "worker-protocol.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for name, fields in REQUESTS.items():
+        missing = [field for field in fields if f"`{field}`" not in rows[name]]
+        assert not missing, f"{name}: {missing}"
 
 
 def test_an_unknown_request_is_refused_with_the_known_ones(talk):
@@ -81,11 +129,11 @@ def test_an_unknown_request_is_refused_with_the_known_ones(talk):
     [
         ({"request": "check"}, '"path"'),
         ({"request": "check", "path": "no/such/file.nii.gz"}, "no/such/file.nii.gz"),
-        ({"request": "score", "path": "x"}, '"abnormalities"'),
+        ({"request": "score", "path": "x", "scan": "1"}, '"abnormalities"'),
         ({"request": "score", "path": "x", "scan": "1", "abnormalities": [{"nane": "x"}]}, "nane"),
         ({"request": "score", "path": "x", "scan": "1", "abnormalities": [{"name": ""}]}, "empty"),
         ({"request": "weights/info", "weights": "no-such-weights"}, "no-such-weights"),
-        ({"request": "heatmap", "scan": "1"}, "not in memory"),
+        ({"request": "heatmap", "scan": "1", "path": "x", "abnormality": {"name": "Emphysema"}}, "not in memory"),
         ({"request": "rescore", "scan": "1", "abnormalities": [{"name": "Emphysema"}]}, "not in memory"),
     ],
 )
@@ -93,7 +141,7 @@ def test_a_request_that_cannot_be_served_gets_one_line_that_says_why(talk, reque
     message, _ = talk.ask(id=1, **request_)
     assert message["event"] == "error"
     assert part in message["message"] and "\n" not in message["message"]
-    assert message["code"] in ("usage", "input", "setup", "no-scan")
+    assert message["code"] in ("invalid", "usage", "input", "setup", "no-scan")
 
 
 def test_a_heat_map_lies_on_the_scan_after_its_file_is_gone(talk, torso_path, tmp_path):
@@ -119,7 +167,7 @@ def test_a_heat_map_lies_on_the_scan_after_its_file_is_gone(talk, torso_path, tm
 def test_a_heat_map_request_without_an_abnormality_is_refused_in_one_line(talk, torso_path, tmp_path):
     talk.ask(id=1, request="score", path=str(torso_path), scan="1", abnormalities=[{"name": "Emphysema"}])
     message, _ = talk.ask(id=2, request="heatmap", scan="1", path=str(tmp_path / "heat.nrrd"))
-    assert message["code"] == "usage" and "\n" not in message["message"]
+    assert message["code"] == "invalid" and "\n" not in message["message"]
     assert not list(tmp_path.iterdir())
 
 
@@ -134,7 +182,7 @@ class Failing(Worker):
             "missing package": ModuleNotFoundError("No module named 'nibabel'", name="nibabel.nifti1"),
             "damaged package": ImportError("libcudnn.so.9: cannot open shared object file", name="torch"),
             "bug": KeyError("surprise"),
-        }[job.text("path")]
+        }[job.values["path"]]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +224,7 @@ class Patient(Worker):
 
 def test_cancel_ends_a_request_and_the_next_one_is_served():
     talk = Talk(Patient)
-    talk.send(id=1, request="check")
+    talk.send(id=1, request="check", path="x")
     assert talk.next()["event"] == "progress"
     talk.send(id=2, request="cancel", target=1)
     while (message := talk.next())["event"] == "progress":
@@ -188,8 +236,8 @@ def test_cancel_ends_a_request_and_the_next_one_is_served():
 
 def test_a_request_that_still_waits_can_be_cancelled():
     talk = Talk(Patient)
-    talk.send(id=1, request="check")
-    talk.send(id=2, request="check")
+    talk.send(id=1, request="check", path="x")
+    talk.send(id=2, request="check", path="x")
     talk.send(id=3, request="cancel", target=2)
     talk.send(id=4, request="cancel", target=1)
     ends = []
@@ -213,7 +261,7 @@ class Deaf(Worker):
 
 def test_work_that_does_not_stop_is_cut_off_when_the_input_ends():
     talk = Talk(Deaf)
-    talk.send(id=1, request="check")
+    talk.send(id=1, request="check", path="x")
     talk.next()
     talk.send_line(None)
     wait(lambda: talk.exit_codes)
@@ -231,7 +279,7 @@ def test_only_messages_reach_standard_output_whatever_libraries_print():
         "        return {'findings': []}\n"
         "Noisy(*protocol_streams()).run()\n"
     )
-    messages, errors, _ = converse("-c", code, request={"id": 1, "request": "check"})
+    messages, errors, _ = converse("-c", code, request={"id": 1, "request": "check", "path": "x"})
     assert [message["event"] for message in messages] == ["hello", "progress", "result"]
     for noise in ("printed", "from a child", "from C"):
         assert noise in errors
@@ -321,7 +369,7 @@ def test_a_scan_that_fails_the_checks_is_scored_by_force_only(save_nifti, tmp_pa
     assert talk.ask(id=2, request="rescore", scan="a", abnormalities=abnormalities("x y"))[0]["code"] == "no-scan"
     forced, _ = talk.ask(id=3, **request, force=True)
     assert forced["event"] == "result" and forced["scores"]["flags"][0] == "forced"
-    assert talk.ask(id=4, **request, force="yes")[0]["code"] == "usage"
+    assert talk.ask(id=4, **request, force="yes")[0]["code"] == "invalid"
     index = {"request": "index", "inputs": [path], "index": str(tmp_path / "index")}
     message, _ = talk.ask(id=5, **index)
     assert message["scans"] == 0 and "refused: values-not-hu" in message["failures"][0]["reason"]
@@ -337,7 +385,7 @@ def test_a_cancel_takes_effect_before_the_next_layer_and_leaves_no_hook():
     import torch
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-    job = Job({"id": 1, "request": "score"}, Channel(io.StringIO()))
+    job = Job(1, "score", {}, Channel(io.StringIO()))
     model[0].register_forward_hook(lambda *_: job.cancelled.set())
     reached = []
     model[1].register_forward_hook(lambda *_: reached.append(1))

@@ -194,10 +194,10 @@ def test_an_index_of_other_weights_is_refused_in_one_line_that_says_what_to_do(a
     [
         ({}, "usage", 'either "scan" or "text"'),
         ({"scan": "a", "text": TEXT}, "usage", 'either "scan" or "text"'),
-        ({"scan": "a", "top": 0}, "usage", '"top"'),
+        ({"scan": "a", "top": 0}, "invalid", '"top"'),
         ({"scan": "b"}, "no-scan", "Score it first"),
         ({"text": "x"}, "usage", 'the text "x" reaches the model as ""'),
-        ({"scan": "a", "source": "x"}, "usage", '"source"'),
+        ({"scan": "a", "source": "x"}, "invalid", '"source"'),
         ({"scan": "a", "index": "/no/such/index"}, "input", "is not an index"),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_index_is_made_and_brought_up_to_date(ask, cases, tmp_path):
     shutil.copy(cases / "case2.nii.gz", folder)
     message, _ = ask("index", inputs=[str(folder)], index=str(tmp_path / "index"))
     assert (message["scans"], message["added"], message["unchanged"]) == (2, 1, 1)
-    assert ask("index", index="x")[0]["code"] == "usage"
+    assert ask("index", index="x")[0]["code"] == "invalid"
     assert ask("index", inputs=[str(tmp_path / "nothing")], index="x")[0]["code"] == "input"
 
 

@@ -74,7 +74,7 @@ class Worker(stub.StubWorker):
         self.warm(job)
         for fraction in slowly() if FAULT == "never makes a map" else ():
             job.progress(fraction, "following the attention back")
-        path = Path(job.text("path"))
+        path = Path(job.values["path"])
         path.write_bytes(Path(os.environ["BRGSA_TEST_HEATMAP"]).read_bytes())
         return {"path": str(path), "maximum": [10.0, 20.0, 30.0]}
 
@@ -83,8 +83,8 @@ class Worker(stub.StubWorker):
         self.warm(job)
         for fraction in slowly() if FAULT == "never writes a report" else ():
             job.progress(fraction, "following the attention back")
-        Path(job.text("path")).write_text(json.dumps(job.values), encoding="utf-8")
-        return {"path": job.text("path"), "kind": job.text("kind")}
+        Path(job.values["path"]).write_text(json.dumps(job.values), encoding="utf-8")
+        return {"path": job.values["path"], "kind": job.values["kind"]}
 
 
 if FAULT == "speaks another version":
