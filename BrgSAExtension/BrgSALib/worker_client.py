@@ -108,7 +108,9 @@ class WorkerClient:
             OSError: the worker cannot be started; the message says why.
         """
         if not self._pending:
-            self.poll()  # it may have died since
+            self.poll()  # it may have died since, and what reads its pipes may not have seen it yet
+            if self._process is not None and self._process.poll() is not None:
+                self._finish(self._exit_reason(self._process))
         if self._process is None:
             self._start()
         self._last_id += 1
