@@ -1,9 +1,10 @@
 """Print how the rules read the challenge set, a table by phenomenon and one by abnormality.
 
-    python Testing/benchmarks/bench_report_phrases.py [--blind] [--failures]
+    python Testing/benchmarks/bench_report_phrases.py [--blind | --second] [--failures]
 
 The sentences are our own (Testing/fixtures/report-phrases.csv). `--blind` reads the other half, which is kept for a
-single scoring at the end of a change. "wrong polarity" counts rows whose sentence denies the abnormality but is read as
+single scoring at the end of a change; `--second` a set that was written later and scored before anything was mended by
+it. "wrong polarity" counts rows whose sentence denies the abnormality but is read as
 present; "invented" those that say nothing about it (another organ, time or person) and are read as present.
 """
 
@@ -46,8 +47,8 @@ class Score(NamedTuple):
     invented: int
 
 
-def read_phrases(blind: bool = False) -> list[Phrase]:
-    with (FIXTURES / f"report-phrases{'-blind' * blind}.csv").open(encoding="utf-8", newline="") as file:
+def read_phrases(part: str = "") -> list[Phrase]:
+    with (FIXTURES / f"report-phrases{part}.csv").open(encoding="utf-8", newline="") as file:
         return [Phrase(**row) for row in csv.DictReader(file)]
 
 
@@ -103,10 +104,14 @@ def table(title: str, key: str, phrases: Sequence[Phrase], said: Sequence[str]) 
 
 def main(reader: Callable[[], Callable[[Phrase], str]] = rules_reader) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blind", action="store_true", help="the half that is scored once, at the end")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--blind", dest="part", action="store_const", const="-blind", default="", help="the half scored at the end"
+    )
+    part.add_argument("--second", dest="part", action="store_const", const="-second", help="the set written later")
     parser.add_argument("--failures", action="store_true", help="print the rows that are read otherwise than expected")
     arguments = parser.parse_args()
-    phrases, read = read_phrases(arguments.blind), reader()
+    phrases, read = read_phrases(arguments.part), reader()
     said = [read(phrase) for phrase in phrases]
     table("phenomenon", "phenomenon", phrases, said)
     labels = table("abnormality", "label", phrases, said)

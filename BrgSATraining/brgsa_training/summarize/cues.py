@@ -13,7 +13,7 @@ SEEN = (
     r"encountered|selected|present|available|evident|monitored|determined|demonstrated|revealed|recorded|"
     r"reported|remarkable|noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|"
     r"discriminated|recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|"
-    r"discerned|discernible|detectable|confirmed|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen"
+    r"discerned|discernible|detectable|confirmed|witnessed|registered|documented|discovered|disclosed|verified|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen|in\sevidence|in\squestion"
 )
 # "not observed in the previous examination" or "not seen before" says that the thing is there now.
 _EARLIER = (
@@ -49,17 +49,18 @@ CUE = re.compile(
         in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent|calib\w+)\b
       | \b(?:without|lack\sof|absence\sof)\s(?:\w+\s){{0,2}}?(?:contrast|changes?|differences?|progression|growth)\b
       | \bnot\s(?:only|optimally|specific|clear(?!\sof)|exclude)\b
-      | \b(?:not|n't|never|cannot)\s(?:be\s)?(?:\w+\s){{0,3}}?(?:free\s(?:of|from)|without|devoid\sof|clear\sof|
+      | (?:\b(?:not|never|cannot)|n't)\s(?:be\s)?(?:\w+\s){{0,3}}?(?:free\s(?:of|from)|without|devoid\sof|clear\sof|
           absent)\b
       | \b(?:none|neither)\s(?:\w+\s){{0,6}}?(?:is|are)\s(?:free\s(?:of|from)|without|devoid\sof|clear\sof)\b
       | \bno\s(?:\w+\s){{1,4}}?without\b
-      | \b(?:not|n't|cannot|never|nor)\s(?:\w+\s){{0,3}}?(?:excluded?|ruled?\sout)\b
+      | (?:\b(?:not|cannot|never|nor)|n't)\s(?:\w+\s){{0,3}}?(?:excluded?|ruled?\sout)\b
       | \b(?:absence|lack)\sof\s(?:\w+\s){{1,6}}?(?:cannot|is\sincorrect)
       | \b(?:has|have)\snot\s(?:\w+\s)?(?:changed|resolved|increased|decreased|regressed|cleared|progressed|
           disappeared|grown)\b
       | \bnot\s(?:\w+\s)?(?:differ\w*|enlarged\sany|grown|significantly\sdifferent|yet\sresolved)\b
       | \bno\slonger\s(?!be\b|{SEEN}\b|exist|an?y?\b|evidence|enlarged|in\b|noted|can\b)
       | \bno\sneed\b
+      | \bnot\s(?:the\scase|true|correct)\sthat\s(?:\w+\s){{1,5}}?(?:(?:is|are)\s(?:absent|excluded)|no|not)\b
       | \b(?:whose|its|their)\s(?:\w+\s)?(?:borders?|boundar(?:y|ies)|contours?|margins?|sizes?|dimensions?|
           relationship|relation|origin|characters?|cause|etiology|nature)
           \s(?:\w+\s){{0,4}}?(?:not|cannot)\s(?:be\s)?(?:\w+ly\s)?(?:{SEEN})\b
@@ -71,11 +72,13 @@ CUE = re.compile(
       | \b(?:has|have|had|did)\snot\s(?:\w+ly\s)?(?:developed?|appear(?:ed)?|formed?|occur(?:red)?|emerged?|arisen|
           recur(?:red)?)\b
       | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\snowhere\b
-      | \b{_BE}\s(?:\w+ly\s|all\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
+      | \b{_BE}\s(?:\w+ly\s|all\s|both\s|each\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
           missing)\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}))
       | \b(?:can|could|may)\sbe\s(?:\w+ly\s)?(?:excluded|ruled\sout)\b
       | \b{_BE}\snot\s(?:any\s?more|any\slonger)\b
       | \b(?:disappear(?:ed|ance)|resorbed|vanished)\b
+      | \b(?:does|do|did)\snot\s(?:exist|occur|appear|persist|remain)\b
+      | \b(?:is|are|was|were)\snot\sdifferentiated\b(?!\sfrom)
       | \b(?:complete|total|full)(?:ly)?\s(?:regress\w*|resol\w*|resorb\w*|recover\w*|disappear\w*|clear(?:ed|ing|
           ance))
     )
@@ -84,10 +87,12 @@ CUE = re.compile(
         ^\W*absent\b |
         \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
       | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack\sof|lacks|neither|nor|negative\sfor|never|
-          nothing\sto\s(?:suggest|indicate)|
-          none\sof|rather\sthan|failed\sto\s(?:show|demonstrate|reveal)|instead\sof)\b
+          nothing(?!\s(?:but|else|except|other|new|has|changed)\b)|unable\sto\s(?:find|see|identify|detect|show|demonstrate)|
+          none\sof|rather\sthan|fail(?:s|ed|ing)?\sto\s(?:show|demonstrate|reveal|find|identify|detect)|instead\sof|
+          in(?:consistent|compatible)\swith|out\sof\skeeping\swith|
+          cannot\s(?:see|find|identify|detect|appreciate|demonstrate|recogni[sz]e|make\sout))\b
       | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|characteristic|in\s(?:favou?r|keeping)|due|
-          to)\b
+          to|accompanied|associated|complicated|followed|caused|explained|attributable|related)\b
       | \bzero\b | \bnot\s(?:one|even|any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify|find|
           note|
           demonstrate|recogni[sz]e|appreciate|visuali[sz]e|exhibit)\b
@@ -101,7 +106,7 @@ CUE = re.compile(
     )
   | (?P<stop>
         ;
-      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)(?!\snot\s)
+      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)(?!\snot\s)(?!(?<=however),?\s(?:{_FINITE}|not|cannot|can|could)\b)
       | \b(?:although|though|whereas|while|except|excepting|excluding|apart\sfrom|other\sthan|besides|in\saddition|
           aside\sfrom|save\sfor|
           despite|in\sspite\sof|exception\sof|merely|instead|the\sonly)\b
@@ -125,7 +130,7 @@ CLAUSE_ENDS = re.compile(
 
 # Before a mention: the sentence only asks, advises or recalls it, or speaks of another person.
 HISTORY = re.compile(
-    r"""(?:\b(?:history|anamnesis|hx|h\so)\b(?!\sof\spresent)
+    r"""(?:\b(?:history|anamnesis|p?m?hx|pmh|h\so)\b(?!\sof\spresent)
       | ^\W*(?:clinical|medical|patient|relevant)\s(?:information|data|notes?|details?|history)\b
       | ^\W*background\s?:
       )(?P<reach>[^;]*)$""",
@@ -133,8 +138,8 @@ HISTORY = re.compile(
 )
 HISTORY_AFTER = re.compile(r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
 RELATIVE = re.compile(
-    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin)s?\b|"
-    r"\bfamily\shistory\b|\bin\sthe\sfamily\b"
+    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin|relative|niece|nephew|son)s?\b|"
+    r"\bfamil(?:y|ial)\shistory\b|\bin\sthe\sfamily\b"
 )
 OPERATED_FOR = re.compile(
     r"\b(?:underwent|operated|(?:lob|pneumon|segment)ectomy|surgery|operation|treated)\b[^;.,]*?"
@@ -148,14 +153,17 @@ STAYS = re.compile(
 REASON = re.compile(r"\b(?:for|because|due|after|with\sa\shistory)\b")
 CONDITION = re.compile(
     r"(?:\b(?:if|unless|in\s(?:the\s)?(?:case|event)\sof|watch\sfor|in\scase)\b(?!\sany\b)|^\W*should\b|"
-    r"[,;]\sshould\b)[^;,.]*$"
+    r"[,;]\sshould\b|"
+    r"\bshould\s(?!be\b|not\b|have\b)|^\W*(?:had|were)\s(?:there|an?|any)\b|"
+    # a rule for all patients
+    r"^\W*(?:(?:all|most|some|in|for)\s)?(?:patients|persons|people|individuals|smokers|adults|those)\b)[^;,.]*$"
 )
 CONDITION_AFTER = re.compile(r"^[^;,.]{0,20}\bshould\sit\s(?:develop|occur|appear)")
 CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|question|suspicion)\b")
 
 # Before a mention: it is not there after all.
 UNLIKELY_BEFORE = re.compile(
-    r"""\b(?:unlikely|improbable|doubtful|low\s(?:probability|likelihood|suspicion|risk)|little\s(?:to\ssuggest|
+    r"""\b(?:unlikely|improbable|doubtful|(?:low|remote)\s(?:probability|likelihood|suspicion|risk|possibility|chance)|little\s(?:to\ssuggest|
         evidence)
       | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely(?!\sthan)
       | (?:do|does|did)\snot\s(?:\w+\s)?(?:suggest|favou?r|support|indicate|represent|resemble|look\slike)
@@ -169,6 +177,7 @@ UNLIKELY_AFTER = re.compile(
     r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least)\s(?:likely|probable)
         | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
             considered))\b(?!\sto\sbe\s(?:absent|benign))
+      | [^;,.(]{0,60}?\b(?:is|are|was|were|be|been|seems?|appears?|considered|thought|felt|deemed|judged)\s(?:\w+\s)?remote\b
       | ,?\s(?:is\s|was\s|has\sbeen\s)?(?:excluded|ruled\sout)\s*(?:$|[.;,]|(?:by|on)\b)
       | [^;.]{0,80}?\b(?:on|in|at)\sneither\s(?:side|lung|lobe|apex|base|hemithorax)\b
       | [^;]{0,40}?\bis\s(?:low|against)\b\s*(?:$|[.;,])
@@ -176,7 +185,12 @@ UNLIKELY_AFTER = re.compile(
       )""",
     re.VERBOSE,
 )
-APPARENT = re.compile(r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$")
+APPARENT = re.compile(
+    r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$|"
+    r"^\W*what\s(?:\w+\s){0,3}(?:looks?\slike|looked\slike|appears?\s(?:to\sbe|as)|appeared\s(?:to\sbe|as)|seem(?:s|ed)\s"
+    r"(?:to\sbe|like)|resembles?|resembled|(?:taken|mistaken)\sfor|(?:interpreted|read|described|reported)\sas|"
+    r"(?:thought|suspected)\sto\sbe)\s(?:\w+\s){0,3}$"
+)
 
 # After a mention: "none", "negative" and the like, as in a form; a minus sign has become a blank.
 FORM_NEGATIVE = re.compile(
@@ -198,23 +212,26 @@ DOUBT_BEFORE = re.compile(
           perhaps|equivocal|query|queried|likely|versus|vs|concern(?:ing)?\sfor|worrisome\sfor)\b
       | \b(?:differential|separate)\sdiagnos\w+
       | \b(?:in\sterms\sof|to\sexclude|exclude|to\srule\sout|exclusion\sof|rule\sout|r\so|whether|onset\sof|
-          question\s(?:of|is)|
+          question\s(?:of|is)|(?:difficult|hard|impossible)\sto\s(?:exclude|rule\sout)|
           (?:cannot|can\snot|not)\s(?:\w+\s)?(?:exclude|rule\sout))\b
       | \bcorrelat\w+\s(?:\w+\s)?for\b | \b(?:evaluate|assess|investigat\w+|look|search|evaluation)\sfor\b
       | \b(?:examination|evaluation|correlation|imaging|scan|mri?|ct|views?)\s(?:is|are|
           was)\srecommended\s(?:\w+\s){0,4}?for\b
-      )[^;:?,(]{0,60}$""",
+      )(?:(?!\b(?:in\sfact|in\sreality|actually)\b)[^;:?,(]){0,60}$
+      | (?:^|[\s(])\?\s?(?:\w+\s){0,2}$""",
     re.VERBOSE,
 )
 DOUBT_AFTER = re.compile(
     r"""^(?:[^;,(.?]{0,60}?\?
-      | [^;,(.?]{0,50}?\b(?:cannot|can\snot|could\snot|can't|not|never)\s(?:\w+\s){0,2}?
+      | [^;,(.?]{0,50}?\b(?:cannot|can\snot|could\snot|can't|couldn't|not|never)\s(?:\w+\s){0,2}?
         (?:excluded|ruled\sout|differentiated|discriminated)\b
+      | [^;,(.?]{0,40}?\b(?:difficult|hard|impossible)\sto\s(?:exclude|rule\sout)\b
       | [^;,(.?]{0,50}?\b(?:can|should|may|might|could|must)\s(?:\w+\s)?be\s(?:\w+\s)?
-        (?:considered|thought|present|included|suspected|missed)\b
+        (?:considered|thought|present|included|suspected|missed|obscured|overlooked|hidden|masked|concealed)\b
       | [^;,(.?]{0,50}?\b(?:should|must|needs?\sto|has\sto)\s(?:be\s)?(?:\w+\s)?(?:excluded|ruled\sout)\b
       | [^;,(.?]{0,50}?\b(?:differential|separate)\sdiagnos
-      | [^;,(.?]{0,40}?\b(?:is|are)\s(?:\w+ly\s)?(?:possible|probable|suspected|questionable|likely|a\spossibility)\b
+      | [^;,(.?]{0,40}?\b(?:is|are|be|was|were|seems?|appears?|remains?)\s(?:\w+ly\s)?
+        (?:possible|probable|suspected|questionable|likely|conceivable|plausible|a\spossibility)\b
       | [^;,(.?]{0,40}?\b(?:cannot|can\snot|could\snot|not)\s(?:\w+\s){0,2}?(?:evaluated|assessed|judged|assessable|
           evaluable)\b
       | [^;,(.?]{0,10}?\s(?:versus|vs)\b
@@ -266,7 +283,9 @@ GONE_BEFORE = re.compile(
           disappearance|evacuation|
           (?:complete|total|full)\s(?:regression|drainage))\sof\s(?:\w+\s){0,5}$
       | \b(?:nearly|almost|completely|totally|fully)\s(?:regressed|resolved|resorbed)\s(?:\w+\s){0,4}$
-      | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$""",
+      | ^\W*(?:resolved|removed)\s(?:\w+\s){0,3}$
+      | (?<!partially\s)(?<!partly\s)(?<!not\s)(?<!incompletely\s)(?<!has\s)(?<!have\s)(?<!had\s)
+        \bresolved\s(?:(?!with|and|but|into|leaving|to|in|from|since|after)\w+\s){0,3}$""",
     re.VERBOSE,
 )
 REMAINS = re.compile(
@@ -278,12 +297,13 @@ ANOTHER_TIME = (
     "histor", "anamnes", "hx", "clinical", "medical", "patient", "relevant", "background", "father", "mother",
     "brother", "sister", "sibling", "uncle", "aunt", "parent", "cousin", "family", "unless", "event", "should",
     "concern", "question", "suspicion", "underwent", "operat", "ectomy", "surgery", "treated", "h o ", "post ",
-    "s p ", "if ", "case", "watch for",
+    "s p ", "if ", "pmh", "niece", "nephew", "son", "relative", "familial", "had ", "were ", "persons", "people",
+    "individual", "smokers", "adults", "those", "case", "watch for",
 )  # fmt: skip
 DENIAL = (
     "neither", "likel", "probab", "doubt", "risk", "suspicion", "suggest", "evidence", "against", "favo", "support",
     "indicat", "represent", "resemble", "exclude", "mimic", "simulat", "imitat", "mistaken", "confused",
-    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "more", "none",
+    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "what ", "remote", "chance", "more", "none",
     "negative", "absent", "nil", "look like", "rule", "turned out", ":", "no", "( )", "  ", "is low",
 )  # fmt: skip
 DOUBT = (
@@ -291,7 +311,7 @@ DOUBT = (
     "presum", "perhaps", "equivocal", "quer", "likely", "versus", "vs", "concern", "worrisome", "differential",
     "separate", "exclu", "rul", "whether", "onset", "evaluat", "assess", "investigat", "look", "search", "correlat",
     "recommended", "indication", "reason", "request", "referred", "exam", "never", "not", "need", "in terms of",
-    "r o ", "has to",
+    "r o ", "has to", "difficult", "hard", "plausible", "conceiv",
 )  # fmt: skip
 GONE = (
     "regress", "resol", "resor", "disappear", "remov", "clear", "vanish", "gone", "resect", "excis", "explant",

@@ -59,7 +59,8 @@ class Summary(NamedTuple):
 def decide(findings: Iterable[Finding], vocabulary: Vocabulary) -> dict[str, Status]:
     """Return one status per mentioned abnormality: present beats uncertain beats absent, as readers take reports.
 
-    An abnormality that is present or uncertain passes this on to what it implies.
+    An abnormality that is present or uncertain passes this on to what it implies, unless the report denies or doubts
+    that itself: "consolidation, not due to pneumonia".
     """
     decided: dict[str, Status] = {}
 
@@ -70,10 +71,13 @@ def decide(findings: Iterable[Finding], vocabulary: Vocabulary) -> dict[str, Sta
     for finding in findings:
         if finding.abnormality is not None:
             note(finding.abnormality, finding.status)
+    said = set(decided)
     pending = [name for name in decided if decided[name] is not Status.ABSENT]
     while pending:
         name = pending.pop()
         for implied in vocabulary.implied_by(name):
+            if implied in said:
+                continue
             before = decided.get(implied)
             note(implied, decided[name])
             if decided[implied] is not before:

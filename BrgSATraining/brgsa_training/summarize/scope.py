@@ -118,7 +118,7 @@ class Scope:
     def _denied(self, before: str, after: str) -> bool:
         if cues.FORM_NEGATIVE.search(after) or cues.UNLIKELY_AFTER.search(after):
             return True
-        if cues.APPARENT.search(before) and re.search(r"\bis\b", after):
+        if cues.APPARENT.search(before) and re.search(r"\b(?:is|are|was|were)\b", after):
             return True
         return bool(cues.UNLIKELY_BEFORE.search(before))
 
@@ -187,4 +187,4 @@ class Scope:
         if not self._may_be_gone:
             return False
         gone = cues.GONE_BEFORE.search(before) or cues.GONE_AFTER.search(after)
-        return bool(gone) and not cues.REMAINS.search(re.split(r"[;,]\s(?:and\s)?(?:no|without)\b|;", after)[0])
+        return bool(gone) and not cues.REMAINS.search(re.split(r"\b(?:no|without)\b|;", after)[0])
