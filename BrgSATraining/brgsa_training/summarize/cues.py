@@ -13,7 +13,8 @@ SEEN = (
     r"encountered|selected|present|available|evident|monitored|determined|demonstrated|revealed|recorded|"
     r"reported|remarkable|noteworthy|striking|considered|watched|viewed|visible|followed|traced|distinguished|"
     r"discriminated|recogni[sz]ed|recogni[sz]able|appreciated|depicted|shown|apparent|perceived|delineated|"
-    r"discerned|discernible|detectable|confirmed|witnessed|registered|documented|discovered|disclosed|verified|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen|in\sevidence|in\squestion"
+    r"discerned|discernible|detectable|confirmed|witnessed|registered|documented|discovered|disclosed|verified|"
+    r"appreciable|perceptible|noticeable|traceable|manifest|in\splace|in\ssitu|there|a\sfeature|made\sout|to\sbe\sseen|in\sevidence|in\squestion|among\sthe"
 )
 # "not observed in the previous examination" or "not seen before" says that the thing is there now.
 _EARLIER = (
@@ -43,7 +44,7 @@ CUE = re.compile(
     (?:
     (?P<pseudo>
         \bno\s(?:(?:{_DEGREE})\s){{0,3}}?changes?\b
-      | \bno\s(?:\w+\s){{0,3}}?(?:differences?|progression|regression|contrast|doubt|longer\sthan|
+      | \bno\s(?:\w+\s){{0,3}}?(?:differences?|progression|regression|contrast|doubt|question(?!\sof)|longer\sthan|
             follow\sup|more\sthan)\b
       | \bno\s(?:\w+\s){{0,3}}?(?:increase|decrease|reduction|enlargement|growth)\s(?:\w+\s){{0,4}}?
         in\s(?:the\s|their\s|its\s)?(?:sizes?|numbers?|dimensions?|amounts?|diameters?|extent|calib\w+)\b
@@ -58,7 +59,7 @@ CUE = re.compile(
       | \b(?:has|have)\snot\s(?:\w+\s)?(?:changed|resolved|increased|decreased|regressed|cleared|progressed|
           disappeared|grown)\b
       | \bnot\s(?:\w+\s)?(?:differ\w*|enlarged\sany|grown|significantly\sdifferent|yet\sresolved)\b
-      | \bno\slonger\s(?!be\b|{SEEN}\b|exist|an?y?\b|evidence|enlarged|in\b|noted|can\b)
+      | \bno\slonger\s(?!be\b|{SEEN}\b|exist|persist|remain|an?y?\b|evidence|enlarged|in\b|noted|can\b)
       | \bno\sneed\b
       | \bnot\s(?:the\scase|true|correct)\sthat\s(?:\w+\s){{1,5}}?(?:(?:is|are)\s(?:absent|excluded)|no|not)\b
       | \b(?:whose|its|their)\s(?:\w+\s)?(?:borders?|boundar(?:y|ies)|contours?|margins?|sizes?|dimensions?|
@@ -66,33 +67,35 @@ CUE = re.compile(
           \s(?:\w+\s){{0,4}}?(?:not|cannot)\s(?:be\s)?(?:\w+ly\s)?(?:{SEEN})\b
     )
   | (?P<neg_after>
-        (?:\bnot|n't|\bcannot|\bno\slonger)\s(?:(?:be|been|can|(?!previous|former)\w+ly|yet|
+        (?:\bnot|n't|\bcannot|\bno\slonger|\bnever)\s(?:(?:be|been|can|(?!previous|former)\w+ly|yet|
             any)\s)*(?:{SEEN})\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}|from\b))
-      | \bno\slonger\s(?:exists?|enlarged)\b
+      | \bno\slonger\s(?:exists?|persists?|remains?|enlarged)\b
       | \b(?:has|have|had|did)\snot\s(?:\w+ly\s)?(?:developed?|appear(?:ed)?|formed?|occur(?:red)?|emerged?|arisen|
           recur(?:red)?)\b
-      | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\snowhere\b
-      | \b{_BE}\s(?:\w+ly\s|all\s|both\s|each\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
+      | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\s(?:\w+\s)?nowhere\b
+      | \bout\sof\sthe\squestion\b | \b(?:without\ssuccess|in\svain|to\sno\savail)\b
+      | \bfail(?:s|ed)?\sto\s(?:appear|develop|materiali[sz]e|be\s(?:{SEEN}))\b
+      | \b{_BE}\s(?:\w+ly\s|all\s|both\s|each\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|disprove[dn]|refuted|dismissed|discounted|
           missing)\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}))
       | \b(?:can|could|may)\sbe\s(?:\w+ly\s)?(?:excluded|ruled\sout)\b
       | \b{_BE}\snot\s(?:any\s?more|any\slonger)\b
       | \b(?:disappear(?:ed|ance)|resorbed|vanished)\b
       | \b(?:does|do|did)\snot\s(?:exist|occur|appear|persist|remain)\b
-      | \b(?:is|are|was|were)\snot\sdifferentiated\b(?!\sfrom)
+      | \b{_BE}\snot\s(?:differentiated\b(?!\sfrom)|accompanied\s*(?:$|[.;,]))
       | \b(?:complete|total|full)(?:ly)?\s(?:regress\w*|resol\w*|resorb\w*|recover\w*|disappear\w*|clear(?:ed|ing|
           ance))
     )
   | (?P<neg_before>
         \bnot\s(?:\w+ly\s)?(?=herniat|dilat|thick|enlarg|calcif|consolidat|collaps|ectat|emphysem|fractur|widen) |
-        ^\W*absent\b |
+        ^\W*(?:absent|not)\b | (?<=,\s)not\s(?=\w+\s*(?:$|[.;,])) |
         \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
-      | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack\sof|lacks|neither|nor|negative\sfor|never|
+      | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack(?:s|ed)?(?:\sof)?|spared\s(?:from|of)|neither|nor|negative\s(?:\w+\s){{0,4}}?for|never|
           nothing(?!\s(?:but|else|except|other|new|has|changed)\b)|unable\sto\s(?:find|see|identify|detect|show|demonstrate)|
           none\sof|rather\sthan|fail(?:s|ed|ing)?\sto\s(?:show|demonstrate|reveal|find|identify|detect)|instead\sof|
           in(?:consistent|compatible)\swith|out\sof\skeeping\swith|
           cannot\s(?:see|find|identify|detect|appreciate|demonstrate|recogni[sz]e|make\sout))\b
       | \bnot\s(?:\w+ly\s)?(?:consistent|compatible|typical|suggestive|characteristic|in\s(?:favou?r|keeping)|due|
-          to|accompanied|associated|complicated|followed|caused|explained|attributable|related)\b
+          to|accompanied|associated|complicated|followed|caused|explained|attributable|related|th(?:at|ose)\sof)\b
       | \bzero\b | \bnot\s(?:one|even|any|an?|the|have|show|contain|reveal|include|see|observe|detect|identify|find|
           note|
           demonstrate|recogni[sz]e|appreciate|visuali[sz]e|exhibit)\b
@@ -100,7 +103,7 @@ CUE = re.compile(
   | (?P<without> \bwithout\b )
   | (?P<there> \bthere\s(?:is|are|was|were|has\sbeen|have\sbeen)\b(?!\s(?:no|not)\b) )
   | (?P<affirm>
-        \b{_BE}\s(?:(?!no\b|not\b|nor\b)\w+\s){{0,2}}?(?:{SEEN})\b(?!\s{_EARLIER})
+        \b{_BE}\s(?:(?!no\b|not\b|nor\b)\w+\s){{0,2}}?(?:{SEEN})\b(?!\s{_EARLIER})(?!\snowhere)
       | \b(?:has|have)\s(?:newly\s|also\s|just\s)?(?:increased|appeared|developed|emerged|decreased|occurred)\b
       | \b(?:draws?\sattention|attracts?\sattention|is\snoteworthy|are\snoteworthy|continues?|persists?)\b
     )
@@ -125,18 +128,20 @@ NEW_CLAUSE = re.compile(
 )
 # A verb of its own after the mention and before the next clause: a negation behind that belongs to the next one.
 CLAUSE_ENDS = re.compile(
-    rf"^(?:(?!\b(?:which|that|who|where)\b)[^;])*?\b{_FINITE}\b(?!\s(?:no|not)\b)[^,;]*?(?:,|\band\b)\s(?!(?:{_FINITE}|not)\b)"
+    rf"^(?:(?!\b(?:which|that|who|where)\b)[^;])*?\b{_FINITE}\b(?!\s(?:no|not)\b)[^,;]*?(?:,|\band\b)\s(?!(?:{_FINITE}|not)\b)|"
+    r"^[^;]*?(?:,|\band\b)\sthere\s(?:is|are|was|were)\b"
 )
 
 # Before a mention: the sentence only asks, advises or recalls it, or speaks of another person.
 HISTORY = re.compile(
     r"""(?:\b(?:history|anamnesis|p?m?hx|pmh|h\so)\b(?!\sof\spresent)
       | ^\W*(?:clinical|medical|patient|relevant)\s(?:information|data|notes?|details?|history)\b
+      | ^\W*(?:the\s)?patient\s(?:\w+\s)?had\b(?!\s(?:an?\s)?(?:\w+\s)?(?:ct|scan|examination|x\sray|study)\b)
       | ^\W*background\s?:
       )(?P<reach>[^;]*)$""",
     re.VERBOSE,
 )
-HISTORY_AFTER = re.compile(r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\bin\sthe\s(?:\w+\s)?(?:history|anamnesis)\b")
+HISTORY_AFTER = re.compile(r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\b(?:in\sthe\s(?:\w+\s)?(?:history|anamnesis)|as\sa\schild|in\schildhood)\b")
 RELATIVE = re.compile(
     r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin|relative|niece|nephew|son)s?\b|"
     r"\bfamil(?:y|ial)\shistory\b|\bin\sthe\sfamily\b"
@@ -145,11 +150,12 @@ OPERATED_FOR = re.compile(
     r"\b(?:underwent|operated|(?:lob|pneumon|segment)ectomy|surgery|operation|treated)\b[^;.,]*?"
     r"\b(?:due to|for|because of)\s(?:\w+\s){0,3}$"
 )
-STATUS_POST = re.compile(r"\b(?:status\spost|s\sp|post\sstatus)\b(?P<reach>[^;,:]*)$")
+STATUS_POST = re.compile(r"\b(?:status\spost|s\sp|post\s(?:treatment\s)?status)\b(?P<reach>[^;,:]*)$")
 STAYS = re.compile(
     r"\b(?:implant|plac(?:ed|ement)|insert|replace|reconstruct|bypass|cabg|sternotomy|stent|pacemaker|icd|"
     r"prosthe|fixation|instrumentation|port|shunt)"
 )
+TAKEN_OUT = re.compile(r"\b(?:remov|explant|withdraw)")  # the device is gone, which `GONE_BEFORE` reads
 REASON = re.compile(r"\b(?:for|because|due|after|with\sa\shistory)\b")
 CONDITION = re.compile(
     r"(?:\b(?:if|unless|in\s(?:the\s)?(?:case|event)\sof|watch\sfor|in\scase)\b(?!\sany\b)|^\W*should\b|"
@@ -164,7 +170,7 @@ CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|quest
 # Before a mention: it is not there after all.
 UNLIKELY_BEFORE = re.compile(
     r"""\b(?:unlikely|improbable|doubtful|(?:low|remote)\s(?:probability|likelihood|suspicion|risk|possibility|chance)|little\s(?:to\ssuggest|
-        evidence)
+        evidence|reason)|(?:i|we)\sdoubt
       | (?:argues?|speaks?|is|are|evidence)\sagainst | less\slikely(?!\sthan)
       | (?:do|does|did)\snot\s(?:\w+\s)?(?:suggest|favou?r|support|indicate|represent|resemble|look\slike)
       | (?:rules\sout|excludes|(?<!be\s)(?<!is\s)(?<!was\s)(?<!are\s)(?<!were\s)(?<!been\s)(?<!not\s)(?:excluded|
@@ -174,19 +180,20 @@ UNLIKELY_BEFORE = re.compile(
     re.VERBOSE,
 )
 UNLIKELY_AFTER = re.compile(
-    r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least)\s(?:likely|probable)
+    r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least|hardly|scarcely)\s(?:likely|probable|conceivable)
         | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
             considered))\b(?!\sto\sbe\s(?:absent|benign))
       | [^;,.(]{0,60}?\b(?:is|are|was|were|be|been|seems?|appears?|considered|thought|felt|deemed|judged)\s(?:\w+\s)?remote\b
       | ,?\s(?:is\s|was\s|has\sbeen\s)?(?:excluded|ruled\sout)\s*(?:$|[.;,]|(?:by|on)\b)
       | [^;.]{0,80}?\b(?:on|in|at)\sneither\s(?:side|lung|lobe|apex|base|hemithorax)\b
-      | [^;]{0,40}?\bis\s(?:low|against)\b\s*(?:$|[.;,])
-      | [^;,.]{0,40}?\b(?:turned\sout|proved)\sto\sbe\b
+      | [^;]{0,40}?\b(?:is|seems|appears)\s(?:(?:very|quite|rather|extremely|relatively)\s)?(?:low|against)\b\s*(?:$|[.;,])
+      | [^;,.]{0,40}?\b(?:turn(?:s|ed)\sout|prove[sd])\sto\sbe\b
+      | [^;,.]{0,40}?\bnot\s(?:the|an?)\s(?:\w+\s)?(?:consideration|concern|diagnosis|cause)\b
       )""",
     re.VERBOSE,
 )
 APPARENT = re.compile(
-    r"\b(?:apparent|seeming|alleged)\s(?:\w+\s){0,3}$|"
+    r"\b(?:apparent|seeming|alleged|so\scalled|supposed|putative)\s(?:\w+\s){0,3}$|"
     r"^\W*what\s(?:\w+\s){0,3}(?:looks?\slike|looked\slike|appears?\s(?:to\sbe|as)|appeared\s(?:to\sbe|as)|seem(?:s|ed)\s"
     r"(?:to\sbe|like)|resembles?|resembled|(?:taken|mistaken)\sfor|(?:interpreted|read|described|reported)\sas|"
     r"(?:thought|suspected)\sto\sbe)\s(?:\w+\s){0,3}$"
@@ -195,8 +202,11 @@ APPARENT = re.compile(
 # After a mention: "none", "negative" and the like, as in a form; a minus sign has become a blank.
 FORM_NEGATIVE = re.compile(
     r"""^\s*(?:\(\s\)
+      | free\b(?!\s(?:of|from|in|fluid|air|gas|flow|float|layer|intra|edge|wall|margin|fragment))
+      | [\w\s,]{0,60}\b(?:or|and)\b[\w\s]{0,30}:\s*(?:none|negative|absent|nil|no)\b
       | [\w\s]{0,25}(?:\(\w+\))?\s?:\s*(?:none|negative|absent|nil|not\s(?:seen|present|identified|found|detected))\b
       | ,\snone\s*(?:$|[.;])
+      | [\w\s]{0,40}:\s*(?:now|currently|today)\s(?:clear|resolved|gone|normal|absent|unremarkable)\b
       | :\s*(?:[\w\s]{0,30}:\s*)?(?:none|negative|absent|no|nil|normal|unremarkable|clear|0(?!\.\d|\s?[x-]))\b
       | \s{2,}(?:none|negative|absent|no|nil)\b
       | \s(?:none|negative|absent|nil)\s*(?:$|[.;,]) )""",
@@ -213,6 +223,7 @@ DOUBT_BEFORE = re.compile(
       | \b(?:differential|separate)\sdiagnos\w+
       | \b(?:in\sterms\sof|to\sexclude|exclude|to\srule\sout|exclusion\sof|rule\sout|r\so|whether|onset\sof|
           question\s(?:of|is)|(?:difficult|hard|impossible)\sto\s(?:exclude|rule\sout)|
+          (?:cannot|not)\s(?:be\s)?(?:\w+ly\s)?(?:assessed|evaluated|judged|examined)\sfor|
           (?:cannot|can\snot|not)\s(?:\w+\s)?(?:exclude|rule\sout))\b
       | \bcorrelat\w+\s(?:\w+\s)?for\b | \b(?:evaluate|assess|investigat\w+|look|search|evaluation)\sfor\b
       | \b(?:examination|evaluation|correlation|imaging|scan|mri?|ct|views?)\s(?:is|are|
@@ -257,7 +268,8 @@ DONE_ABOUT = re.compile(
 _GONE = (
     r"(?:resolved|cleared|disappeared|resorbed|vanished|gone|removed|resected|excised|explanted|extubated|"
     r"withdrawn|taken\sout|pulled|evacuated|repaired|retrieved|regressed\scompletely|completely\sdrained|"
-    r"drained\scompletely|returned\sto\snormal|re\sexpanded)"
+    r"drained\scompletely|returned\sto\snormal|re\s?expanded|normali[sz]ed|re\s?aerated|absorbed|subsided|discontinued|dissolved|receded|"
+    r"abated)"
 )
 _PARTLY = (
     r"(?:not|partial(?:ly)?|partly|incomplete(?:ly)?|only|some|slight(?:ly)?|mild(?:ly)?|minimal(?:ly)?|slow(?:ly)?|"
@@ -265,10 +277,11 @@ _PARTLY = (
 )
 _PAST = r"(?:previous|prior|old|earlier|former|past|last|previously|\d{4})"
 GONE_AFTER = re.compile(
-    rf"""^(?:(?!\b(?:after|before|once|when)\s(?:the|its|this|that|an?)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b
+    rf"""^(?:(?!\b(?:after|before|once|when)\s(?:the|its|this|that|an?)\b)[^;.]){{0,90}}?\b(?:has|have|had|is|are|was|were|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,3}}?{_GONE}\b(?!\s(?:only|in\spart|part|incompl))
+      | ^[^;.]{{0,60}}\b(?:is|are)\s(?:now\s|already\s)?out\s*(?:$|[.;,])
       | ^\sremoval\b | ^[^;.]{{0,60}},\s(?:now|since|meanwhile)\s(?:\w+ly\s)?{_GONE}\b
       | ^,?\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?
-        (?:resolved|removed|cleared|disappeared|vanished|resorbed|absorbed|gone)\b(?!\s(?:part|incompl|slow))
+        (?:resolved|removed|cleared|disappeared|vanished|resorbed|absorbed|gone|discontinued)\b(?!\s(?:part|incompl|slow|only|in\spart))
       | ^[^;]*?\b{_PAST}\b.*?\b(?:has|have|had|be|been)\s(?:(?!{_PARTLY}\b)\w+\s){{0,2}}?regressed\b
       | \b(?:previous|prior|old|earlier|former|past)\b.*?
         \b(?:significantly|markedly|largely|nearly|almost|mostly|considerably|substantially|greatly)\s(?:\w+\s)?
@@ -294,7 +307,7 @@ REMAINS = re.compile(
 
 # Cheap tests: a sentence without any of these pieces needs none of the patterns above.
 ANOTHER_TIME = (
-    "histor", "anamnes", "hx", "clinical", "medical", "patient", "relevant", "background", "father", "mother",
+    "histor", "anamnes", "hx", "clinical", "medical", "patient", "relevant", "background", "father", "child", "mother",
     "brother", "sister", "sibling", "uncle", "aunt", "parent", "cousin", "family", "unless", "event", "should",
     "concern", "question", "suspicion", "underwent", "operat", "ectomy", "surgery", "treated", "h o ", "post ",
     "s p ", "if ", "pmh", "niece", "nephew", "son", "relative", "familial", "had ", "were ", "persons", "people",
@@ -303,8 +316,9 @@ ANOTHER_TIME = (
 DENIAL = (
     "neither", "likel", "probab", "doubt", "risk", "suspicion", "suggest", "evidence", "against", "favo", "support",
     "indicat", "represent", "resemble", "exclude", "mimic", "simulat", "imitat", "mistaken", "confused",
-    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "what ", "remote", "chance", "more", "none",
-    "negative", "absent", "nil", "look like", "rule", "turned out", ":", "no", "( )", "  ", "is low",
+    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "little", "so called", "supposed", "putative", "free", "turns", "prove", "cause", "diagnos",
+    "consideration", "concern", "what ", "remote", "chance", "more", "none",
+    "negative", "absent", "nil", "look like", "rule", "turned out", ":", "no", "( )", "  ", " low", "hardly", "scarcely",
 )  # fmt: skip
 DOUBT = (
     "?", "may", "might", "could", "can", "must", "should", "possib", "probab", "suspec", "suspicio", "question",
@@ -315,5 +329,6 @@ DOUBT = (
 )  # fmt: skip
 GONE = (
     "regress", "resol", "resor", "disappear", "remov", "clear", "vanish", "gone", "resect", "excis", "explant",
-    "withdraw", "taken", "evacu", "repair", "retriev", "drain", "pulled", "normal", "expand", "absorb", "extub",
+    "withdraw", "taken", "evacu", "repair", "retriev", "drain", "pulled", "normal", "expand", "absorb", "extub", "normali", "aerated",
+    "subsid", "dissolv", "reced", "abated", " out", "discontinu",
 )  # fmt: skip

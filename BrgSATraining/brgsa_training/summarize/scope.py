@@ -19,6 +19,7 @@ class Status(str, Enum):
 
 
 _OWN_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
+_PREDICATE = re.compile(r"\b(?:is|are|was|were)\s(?:\w+ly\s)?$")
 _SIDE = re.compile(r"\b(?:left|right)\b")
 _INSIDE = re.compile(r"\b(?:not|no longer)\b(?!\s(?:only|optimal))")
 _PLAIN = str.maketrans({"-": " ", "–": " ", "—": " ", "_": " ", "/": " ", "’": "'", "‘": "'", "\t": " ", "\n": " "})
@@ -111,8 +112,8 @@ class Scope:
             return not (there or ("," in history["reach"] and not heading))
         treated = cues.STATUS_POST.search(before)
         if treated and " with " not in treated["reach"]:
-            stays = cues.STAYS.search(self.text, treated.start()) and "remov" not in treated["reach"]
-            return not stays or bool(cues.REASON.search(treated["reach"]))
+            here = cues.STAYS.search(self.text, treated.start()) or cues.TAKEN_OUT.search(treated["reach"])
+            return not here or bool(cues.REASON.search(treated["reach"]))
         return False
 
     def _denied(self, before: str, after: str) -> bool:
@@ -171,7 +172,8 @@ class Scope:
         if self._other_side(start, after_verb.start):
             return False  # "Consolidation in the left lung, not seen on the right"
         comma_between = any(cue.kind == "comma" for cue in after if cue.start < after_verb.start)
-        return not (affirmed and comma_between)
+        # "The ribs are fractured, a pneumothorax is not seen": the mention has its verb before it.
+        return not (comma_between and (affirmed or _PREDICATE.search(self.text, 0, start)))
 
     def _other_side(self, begin: int, start: int) -> bool:
         """Whether a comma parts what speaks of one side from the part of the mention, which speaks of the other."""
