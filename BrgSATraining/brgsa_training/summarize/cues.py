@@ -75,7 +75,8 @@ CUE = re.compile(
       | \b(?:{SEEN})\s(?:as\s)?(?:negative|absent)\b | \b{_BE}\s(?:\w+\s)?nowhere\b
       | \bout\sof\sthe\squestion\b | \b(?:without\ssuccess|in\svain|to\sno\savail)\b
       | \bfail(?:s|ed)?\sto\s(?:appear|develop|materiali[sz]e|be\s(?:{SEEN}))\b
-      | \b{_BE}\s(?:\w+ly\s|all\s|both\s|each\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|disprove[dn]|refuted|dismissed|discounted|
+      | \b{_BE}\s(?:\w+ly\s|all\s|both\s|each\s)?(?:absent|excluded|ruled\sout|negative(?!\sfor)|resolved|lacking|
+          disprove[dn]|refuted|dismissed|discounted|
           missing)\b(?!\s(?:{_EARLIER}|{_ELSEWHERE}))
       | \b(?:can|could|may)\sbe\s(?:\w+ly\s)?(?:excluded|ruled\sout)\b
       | \b{_BE}\snot\s(?:any\s?more|any\slonger)\b
@@ -89,7 +90,8 @@ CUE = re.compile(
         \bnot\s(?:\w+ly\s)?(?=herniat|dilat|thick|enlarg|calcif|consolidat|collaps|ectat|emphysem|fractur|widen) |
         ^\W*(?:absent|not)\b | (?<=,\s)not\s(?=\w+\s*(?:$|[.;,])) |
         \bno\b(?!\s*\.)(?!\s\d)(?!\slonger\s(?:be|{SEEN})\b)
-      | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack(?:s|ed)?(?:\sof)?|spared\s(?:from|of)|neither|nor|negative\s(?:\w+\s){{0,4}}?for|never|
+      | \b(?:free\sof|free\sfrom|clear\sof|devoid\sof|absence\sof|lack(?:s|ed)?(?:\sof)?|spared\s(?:from|of)|
+          neither|nor|negative\s(?:\w+\s){{0,4}}?for|never|
           nothing(?!\s(?:but|else|except|other|new|has|changed)\b)|unable\sto\s(?:find|see|identify|detect|show|demonstrate)|
           none\sof|rather\sthan|fail(?:s|ed|ing)?\sto\s(?:show|demonstrate|reveal|find|identify|detect)|instead\sof|
           in(?:consistent|compatible)\swith|out\sof\skeeping\swith|
@@ -109,7 +111,8 @@ CUE = re.compile(
     )
   | (?P<stop>
         ;
-      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)(?!\snot\s)(?!(?<=however),?\s(?:{_FINITE}|not|cannot|can|could)\b)
+      | \b(?:but|however)\b(?!,?\s(?:it|they|this|these)\b)(?!\snot\s)
+          (?!(?<=however),?\s(?:{_FINITE}|not|cannot|can|could)\b)
       | \b(?:although|though|whereas|while|except|excepting|excluding|apart\sfrom|other\sthan|besides|in\saddition|
           aside\sfrom|save\sfor|
           despite|in\sspite\sof|exception\sof|merely|instead|the\sonly)\b
@@ -141,9 +144,12 @@ HISTORY = re.compile(
       )(?P<reach>[^;]*)$""",
     re.VERBOSE,
 )
-HISTORY_AFTER = re.compile(r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\b(?:in\sthe\s(?:\w+\s)?(?:history|anamnesis)|as\sa\schild|in\schildhood)\b")
+HISTORY_AFTER = re.compile(
+    r"^\s(?:\w+\s)?history\b|^[^;,.]{0,40}\b(?:in\sthe\s(?:\w+\s)?(?:history|anamnesis)|as\sa\schild|in\schildhood)\b"
+)
 RELATIVE = re.compile(
-    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin|relative|niece|nephew|son)s?\b|"
+    r"\b(?:father|mother|brother|sister|sibling|uncle|aunt|grandfather|grandmother|parent|cousin|"
+    r"relative|niece|nephew|son)s?\b|"
     r"\bfamil(?:y|ial)\shistory\b|\bin\sthe\sfamily\b"
 )
 OPERATED_FOR = re.compile(
@@ -183,10 +189,12 @@ UNLIKELY_AFTER = re.compile(
     r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least|hardly|scarcely)\s(?:likely|probable|conceivable)
         | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
             considered))\b(?!\sto\sbe\s(?:absent|benign))
-      | [^;,.(]{0,60}?\b(?:is|are|was|were|be|been|seems?|appears?|considered|thought|felt|deemed|judged)\s(?:\w+\s)?remote\b
+      | [^;,.(]{0,60}?\b(?:is|are|was|were|be|been|seems?|appears?|considered|thought|felt|deemed|
+          judged)\s(?:\w+\s)?remote\b
       | ,?\s(?:is\s|was\s|has\sbeen\s)?(?:excluded|ruled\sout)\s*(?:$|[.;,]|(?:by|on)\b)
       | [^;.]{0,80}?\b(?:on|in|at)\sneither\s(?:side|lung|lobe|apex|base|hemithorax)\b
-      | [^;]{0,40}?\b(?:is|seems|appears)\s(?:(?:very|quite|rather|extremely|relatively)\s)?(?:low|against)\b\s*(?:$|[.;,])
+      | [^;]{0,40}?\b(?:is|seems|appears)\s(?:(?:very|quite|rather|extremely|relatively)\s)?
+        (?:low|against)\b\s*(?:$|[.;,])
       | [^;,.]{0,40}?\b(?:turn(?:s|ed)\sout|prove[sd])\sto\sbe\b
       | [^;,.]{0,40}?\bnot\s(?:the|an?)\s(?:\w+\s)?(?:consideration|concern|diagnosis|cause)\b
       )""",
@@ -316,9 +324,11 @@ ANOTHER_TIME = (
 DENIAL = (
     "neither", "likel", "probab", "doubt", "risk", "suspicion", "suggest", "evidence", "against", "favo", "support",
     "indicat", "represent", "resemble", "exclude", "mimic", "simulat", "imitat", "mistaken", "confused",
-    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "little", "so called", "supposed", "putative", "free", "turns", "prove", "cause", "diagnos",
+    "suspected", "thought", "expected", "considered", "proved", "apparent", "seeming", "alleged", "little",
+    "so called", "supposed", "putative", "free", "turns", "prove", "cause", "diagnos",
     "consideration", "concern", "what ", "remote", "chance", "more", "none",
-    "negative", "absent", "nil", "look like", "rule", "turned out", ":", "no", "( )", "  ", " low", "hardly", "scarcely",
+    "negative", "absent", "nil", "look like", "rule", "turned out", ":", "no", "( )", "  ", " low",
+    "hardly", "scarcely",
 )  # fmt: skip
 DOUBT = (
     "?", "may", "might", "could", "can", "must", "should", "possib", "probab", "suspec", "suspicio", "question",
@@ -329,6 +339,7 @@ DOUBT = (
 )  # fmt: skip
 GONE = (
     "regress", "resol", "resor", "disappear", "remov", "clear", "vanish", "gone", "resect", "excis", "explant",
-    "withdraw", "taken", "evacu", "repair", "retriev", "drain", "pulled", "normal", "expand", "absorb", "extub", "normali", "aerated",
+    "withdraw", "taken", "evacu", "repair", "retriev", "drain", "pulled", "normal", "expand", "absorb", "extub",
+    "normali", "aerated",
     "subsid", "dissolv", "reced", "abated", " out", "discontinu",
 )  # fmt: skip
