@@ -18,7 +18,6 @@ subtracted in `negative_prompt`, and applies to nothing without them. Instead of
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from brgsa.errors import SetupError, first_line
+from brgsa.files import read_json
 
 FILE_NAME = "calibration.json"
 VERSION = 1
@@ -92,12 +92,14 @@ class Calibration:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError) as error:
             raise _broken(path, f"it cannot be read ({first_line(error)})") from error
         if not isinstance(content, dict) or content.get("version") != VERSION:
             version = content.get("version") if isinstance(content, dict) else None
-            raise SetupError(f"{path}: version {version!r} is unknown, this program reads version {VERSION}; update it")
+            raise SetupError(
+                f"{path}: version {repr(version)[:60]} is unknown, this program reads version {VERSION}; update it"
+            )
         rows, provenance = content.get("abnormalities"), content.get("provenance", {})
         if not isinstance(rows, dict) or not isinstance(provenance, dict):
             raise _broken(path, "`abnormalities` and `provenance` must be objects")
@@ -111,7 +113,8 @@ class Calibration:
     @property
     def fitted_on(self) -> str:
         """Names of the sets that it was fitted on."""
-        fits = self.provenance.get("fits", [])
+        fits = self.provenance.get("fits")
+        fits = [fit for fit in fits if isinstance(fit, dict)] if isinstance(fits, list) else []
         return ", ".join(str(fit.get("set")) for fit in fits) or "a set that is not named"
 
     def to_json(self) -> dict[str, Any]:
@@ -162,15 +165,15 @@ def _entry(path: Path, name: str, row: Any) -> CalibrationEntry:
             threshold=_number(row["threshold"]),
             platt=None if platt is None else (_number(platt["a"]), _number(platt["b"])),
             isotonic=None if isotonic is None else (_numbers(isotonic["x"]), _numbers(isotonic["y"])),
-            n=int(row["n"]),
-            positives=int(row["positives"]),
+            n=int(_number(row["n"])),
+            positives=int(_number(row["positives"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise _broken(path, f"entry {name!r}: {what}") from error
+        raise _broken(path, f"entry {name[:60]!r}: {what}") from error
     problem = _problem(entry)
     if problem:
-        raise _broken(path, f"entry {name!r}: {problem}")
+        raise _broken(path, f"entry {name[:60]!r}: {problem}")
     return entry
 
 
@@ -178,9 +181,9 @@ def _problem(entry: CalibrationEntry) -> str | None:
     if not entry.prompts or not all(isinstance(text, str) for text in (*entry.prompts, *entry.negative_prompts)):
         return "`prompt` and `negative_prompt` must be a text or a list of texts"
     if entry.style not in STYLES:
-        return f"style {entry.style!r} is none of {', '.join(STYLES)}"
+        return f"style {repr(entry.style)[:60]} is none of {', '.join(STYLES)}"
     if entry.score not in SCORE_KINDS:
-        return f"score {entry.score!r} is none of {', '.join(SCORE_KINDS)}"
+        return f"score {repr(entry.score)[:60]} is none of {', '.join(SCORE_KINDS)}"
     if entry.platt is not None and entry.isotonic is not None:
         return "it has both `platt` and `isotonic`"
     if entry.isotonic is not None:
@@ -201,8 +204,8 @@ def _as_json(texts: tuple[str, ...]) -> str | list[str]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e9:
+        raise ValueError(f"{repr(value)[:60]} is not a number up to 1e9")
     return float(value)
 
 

@@ -201,7 +201,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.layers = config.text_layers
         self.divisor = config.text_length
-        self.bert = BertModel(BertConfig(**config.text), add_pooling_layer=False)
+        # transformers would ask a hub for the code of an attention that the weights name
+        self.bert = BertModel(BertConfig(**config.text, attn_implementation="sdpa"), add_pooling_layer=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # (S, T), (S, T) -> (S, W)
         states = self.bert(input_ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states

@@ -15,17 +15,15 @@ Arrays are (X, Y, Z) with index axes that grow Left, Posterior, Superior. Formul
 """
 
 import dataclasses
-import json
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brgsa.errors import InputError, SetupError, UsageError
-from brgsa.files import write_json
+from brgsa.errors import InputError, SetupError, UsageError, first_line
+from brgsa.files import read_json, write_json
 from brgsa.interpolation import Samples, interpolate
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ PLAN_VERSION = 1
 # The pixel types a CTVolume may have; the released pipeline wraps the padding value in unsigned ones.
 _PIXEL_TYPES = ("int16", "int32", "float32", "float64")
 _LONGEST_MM = 5000.0
+_LARGEST = 1e9  # of any number of a plan
+_MOST_VOXELS = 2**30  # of the model's grid: 32 times the released one
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class PreprocessingPlan:
         if min(self.shape) < 1 or any(value != int(value) for value in self.shape):
             raise _plan_error("shape", self.shape, "whole numbers above 0")
         object.__setattr__(self, "shape", tuple(int(value) for value in self.shape))
+        if math.prod(self.shape) > _MOST_VOXELS:
+            raise _plan_error("shape", self.shape, f"at most {_MOST_VOXELS:,} voxels")
         if self.clip_hu[0] >= self.clip_hu[1]:
             raise _plan_error("clip_hu", self.clip_hu, "a lower and a higher value")
         if self.std <= 0:
@@ -139,24 +141,26 @@ class PreprocessingPlan:
             SetupError: the file is missing, is not JSON, or is not a plan that this program knows.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(read_json(path))
         except OSError as error:
             raise SetupError(f"{path}: cannot be read: {error.strerror or error}. Check the weights folder.") from error
         except ValueError as error:
-            raise SetupError(f"{path}: not valid JSON ({error}). Download or import the weights again.") from error
+            raise SetupError(
+                f"{path}: not valid JSON ({first_line(error)}). Download or import the weights again."
+            ) from error
         except SetupError as error:
             raise SetupError(f"{path}: {error}") from error
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise _plan_error(name, value, "a finite number")
     return float(value)
 
 
 def _plan_error(name: str, value: Any, wanted: str) -> SetupError:
     return SetupError(
-        f"preprocessing plan: {name} is {value!r}, expected {wanted}. Download or import the weights again."
+        f"preprocessing plan: {name} is {repr(value)[:60]}, expected {wanted}. Download or import the weights again."
     )
 
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 from brgsa.errors import BrgSAError
 
 # Names of files and folders that are being written. A process that is killed leaves them behind.
+_LARGEST_JSON = 50_000_000  # bytes
 PART = re.compile(r"\.brgsa-[a-z0-9_]{8}\.part(\..*)?")
 _looked_into: set[Path] = set()  # folders where this process has removed what others left behind
 
@@ -191,6 +192,24 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
         yield file
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file that somebody else may have written.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, holds a number of thousands of digits, or is nested too deep.
+    """
+    path = Path(path)
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"it has over {_LARGEST_JSON:,} bytes")
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+        json.dumps(content)  # which finds what is nested too deep for those who show it
+        return content
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

@@ -4,20 +4,22 @@ config.json  model.safetensors  vocab.txt  preprocessor_config.json  README.md (
 calibration.json (optional, written later by `brgsa-training calibrate`, so not in SHA256SUMS)
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brgsa.calibration import FILE_NAME
 from brgsa.errors import BrgSAError, OutOfMemoryError, SetupError, UsageError, first_line
-from brgsa.files import atomic_folder, atomic_path, file_sha256, file_state, write_json
+from brgsa.files import atomic_folder, atomic_path, file_sha256, file_state, read_json, write_json
 from brgsa.files.embedding_cache import cache_folder
 from brgsa.files.output_folder import remove_files
 from brgsa.preprocess import PreprocessingPlan
@@ -29,6 +31,24 @@ if TYPE_CHECKING:
 CHECKSUMS = "SHA256SUMS"
 REQUIRED = ("config.json", "model.safetensors", "vocab.txt", "preprocessor_config.json", "README.md", "LICENSE")
 PLAN = "preprocessor_config.json"
+# What a weights folder may say about its model; anything else in config.json is dropped. transformers would take the
+# name of a class or of an attention from it, and fetch and run code by that name.
+SIZES = (
+    "embedding_size",
+    "vision_width",
+    "vision_depth",
+    "vision_heads",
+    "vision_mlp_size",
+    "text_layers",
+    "text_length",
+)
+SIZES += ("bank_size",)
+TEXT_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+TEXT_SIZES += ("max_position_embeddings", "type_vocab_size")
+TEXT_NUMBERS = ("layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob")
+LARGEST_SIZE = 200_000
+# Tensors hardly compress, so a bundle that grows more than this when unpacked is a trap.
+MOST_GROWTH, SMALL_BUNDLE = 4, 50_000_000
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -101,15 +121,19 @@ class Weights:
         import transformers
 
         from brgsa.device import out_of_memory
-        from brgsa.model import BrgSAModel
+        from brgsa.model import BrgSAConfig, BrgSAModel
 
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity(transformers.logging.CRITICAL)
         transformers.logging.disable_progress_bar()
         try:
-            with out_of_memory("cpu"):
+            with out_of_memory("cpu"), _offline():
                 model, report = BrgSAModel.from_pretrained(
-                    self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                    self.folder,
+                    config=BrgSAConfig(**self.config),
+                    local_files_only=True,
+                    use_safetensors=True,
+                    output_loading_info=True,
                 )
         except OutOfMemoryError:
             raise
@@ -139,6 +163,59 @@ class Weights:
         }
 
 
+def _known(content: Any) -> dict[str, Any]:
+    """What this software knows of a config.json.
+
+    Raises:
+        ValueError: a value of it makes no sense.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("text", {}), dict):
+        raise ValueError("it is no JSON object, or its text encoder is none")
+    text = content.get("text", {})
+    known = {key: _size(key, content[key]) for key in SIZES if key in content}
+    for key in ("patch_size", "position_grid"):
+        if key in content:
+            if not isinstance(content[key], list) or len(content[key]) != 3:
+                raise ValueError(f"{key} is not three numbers")
+            known[key] = [_size(key, value) for value in content[key]]
+    known["text"] = {key: _size(key, text[key]) for key in TEXT_SIZES if key in text}
+    for key in TEXT_NUMBERS:
+        if key in text:
+            if isinstance(text[key], bool) or not isinstance(text[key], int | float) or not 0 <= text[key] < 1:
+                raise ValueError(f"{key} is not a number from 0 to 1")
+            known["text"][key] = text[key]
+    if "hidden_act" in text:
+        if text["hidden_act"] not in ("gelu", "relu", "gelu_new"):
+            raise ValueError("hidden_act is none of gelu, relu, gelu_new")
+        known["text"]["hidden_act"] = text["hidden_act"]
+    known["trained"] = content.get("trained", True)
+    if not isinstance(known["trained"], bool):
+        raise ValueError("trained is not true or false")
+    if (notice := content.get("notice")) is not None:
+        if not isinstance(notice, str) or len(notice) > 500:
+            raise ValueError("notice is not a text of at most 500 letters")
+        known["notice"] = " ".join(notice.split())
+    return known
+
+
+def _size(key: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+        raise ValueError(f"{key} is not a whole number from 1 to {LARGEST_SIZE:,}")
+    return value
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the libraries below transformers from a network, whatever a folder names."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 _REPAIR = "Import or copy the weights again; `brgsa weights verify` says which file is damaged."
 
 
@@ -153,9 +230,9 @@ def open_weights(name_or_folder: str | os.PathLike) -> Weights:
     if problems:
         raise SetupError(f"weights {folder}: {problems[0]}. {_REPAIR}")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SetupError(f"{folder / 'config.json'} is not JSON ({error}). {_REPAIR}") from error
+        config = _known(read_json(folder / "config.json"))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{folder / 'config.json'} cannot be used ({first_line(error)}). {_REPAIR}") from error
     plan = PreprocessingPlan.load(folder / PLAN)
     checksum = hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
     return Weights(name, folder, config, plan, checksum)
@@ -374,15 +451,45 @@ def import_bundle(bundle: str | os.PathLike, folder: str | os.PathLike) -> Path:
     """
     try:
         with zipfile.ZipFile(bundle) as archive, atomic_folder(Path(folder)) as temporary:
-            for entry in archive.infolist():
-                if Path(entry.filename).name != entry.filename or "\\" in entry.filename:
-                    raise SetupError(f"{bundle} holds {entry.filename!r}, a path. It is not a weights bundle.")
-                archive.extract(entry, temporary)
+            entries = _entries(archive, bundle)
+            _unpack(archive, entries.pop(CHECKSUMS), temporary)
+            listed = _read_checksums(temporary)[0]
+            for name in [name for name in (*listed, FILE_NAME) if name in entries]:
+                _unpack(archive, entries[name], temporary)
             if problems := verify(temporary, fresh=True):
                 raise SetupError(f"{bundle}: {problems[0]}. Copy the bundle again.")
     except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # RuntimeError: encrypted, odd compression
         raise SetupError(f"cannot read {bundle} ({first_line(error)}). Give a file made by export-bundle.") from error
     return Path(folder)
+
+
+def _entries(archive: zipfile.ZipFile, bundle: str | os.PathLike) -> dict[str, zipfile.ZipInfo]:
+    """The files of a bundle by name, before any is unpacked.
+
+    Raises:
+        SetupError: one has a path or lies there twice, or they would fill the disk.
+    """
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = entry.filename
+        if Path(name).name != name or set(name) & set("/\\:") or name in (".", ".."):
+            raise SetupError(f"{bundle} holds {name[:60]!r}, a path. It is not a weights bundle.")
+        if name.casefold() in {each.casefold() for each in entries}:
+            raise SetupError(f"{bundle} holds {name[:60]!r} twice. It is not a weights bundle.")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise SetupError(f"{bundle} holds {name[:60]!r}, a link. It is not a weights bundle.")
+        entries[name] = entry
+    if CHECKSUMS not in entries:
+        raise SetupError(f"{bundle} holds no {CHECKSUMS}. Give a file made by export-bundle.")
+    unpacked, packed = sum(entry.file_size for entry in entries.values()), Path(bundle).stat().st_size
+    if unpacked > MOST_GROWTH * packed + SMALL_BUNDLE or entries[CHECKSUMS].file_size > 1_000_000:
+        raise SetupError(f"{bundle} would grow from {packed:,} to {unpacked:,} bytes. It is not a weights bundle.")
+    return entries
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+    with archive.open(entry) as packed, (folder / entry.filename).open("xb") as file:
+        shutil.copyfileobj(packed, file)
 
 
 RELEASED_CARD = """---

@@ -29,7 +29,10 @@ def describe(job: Job) -> Mapping[str, Any]:
     from brgsa.weights.folder import open_weights
 
     weights = open_weights(job.values["weights"])
-    return {"weights": weights.describe(), "licence": (weights.folder / "LICENSE").read_text(encoding="utf-8")}
+    return {
+        "weights": weights.describe(),
+        "licence": (weights.folder / "LICENSE").read_text(encoding="utf-8", errors="replace"),
+    }
 
 
 def verify_files(job: Job) -> Mapping[str, Any]:

@@ -343,3 +343,103 @@ def test_a_full_size_checkpoint_is_imported_by_the_command(parity, tmp_path):
     model = weights.open_weights(tmp_path / "out").load_model()
     assert model.config.vision_heads == 12 and model.config.text_length == 97
     assert torch.equal(model.bank.rows.data, state["gloria.dictionarylearning.dictionary.weight"])
+
+
+def rewrite(folder, name, content):
+    (folder / name).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    weights.write_checksums(folder)
+
+
+def test_code_that_a_configuration_names_is_not_asked_for(folder, monkeypatch):
+    """No socket is opened, and the attention is the one of this software."""
+    config = json.loads((folder / "config.json").read_text())
+    text = config["text"] | {"attn_implementation": "org/kernel", "_attn_implementation": "org/kernel"}
+    hostile = {
+        "attn_implementation": "org/kernel",
+        "_attn_implementation": "org/kernel",
+        "auto_map": {"AutoConfig": "org/code--config.Config", "AutoModel": "org/code--model.Model"},
+        "custom_pipelines": {"x": {"impl": "org.code"}},
+        "quantization_config": {"quant_method": "gptq"},
+        "_name_or_path": "org/model",
+        "text": text,
+    }
+    rewrite(folder, "config.json", config | hostile)
+    rewrite(folder, "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["org/code--t.T", None]}})
+
+    def refuse(*arguments):
+        raise AssertionError(f"a socket was opened: {arguments}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(f"socket.socket.{name}", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    opened = weights.open_weights(folder)
+    assert "org/" not in json.dumps(dict(opened.config))
+    model = opened.load_model()
+    assert model.text.bert.config._attn_implementation == "sdpa"
+
+
+HOSTILE_JSON = [
+    b"",
+    b"[]",
+    b"null",
+    b"\xff\xfe{}",
+    b"[" * 100_000,
+    b'{"a": ' * 100_000,
+    b'{"bank_size": ' + b"9" * 5000 + b"}",
+    b'{"version": NaN, "bank_size": NaN}',
+    b'{"version": 1e999, "bank_size": 1e999}',
+    b'{"version": [1], "bank_size": [1]}',
+    b'{"bank_size": 1000000000000, "version": {}}',
+    b'{"text": 3, "version": "1"}',
+    b'{"text": {"vocab_size": -1}, "version": null}',
+]
+
+
+@pytest.mark.parametrize("content", HOSTILE_JSON, ids=range(len(HOSTILE_JSON)))
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "calibration.json"])
+def test_hostile_json_in_a_weights_folder_is_one_sentence(folder, in_process, name, content):
+    from brgsa.calibration import Calibration
+
+    rewrite(folder, name, content)
+    with pytest.raises(SetupError) as caught:
+        opened = weights.open_weights(folder)
+        Calibration.load(folder)
+        opened.load_model()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600 and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0, 1 << 40, (1 << 64) - 1, 2])
+def test_a_hostile_header_of_tensors_is_one_sentence(folder, length):
+    path = folder / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+    weights.write_checksums(folder)
+    with pytest.raises(SetupError) as caught:
+        weights.open_weights(folder).load_model()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_bundle_does_not_list_is_dropped(folder, tmp_path):
+    bundle = weights.export_bundle(folder, tmp_path / "bundle.zip")
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr("modeling.py", "import os")
+        archive.writestr("adapter_config.json", "{}")
+    made = weights.import_bundle(bundle, tmp_path / "again")
+    assert {path.name for path in made.iterdir()} == {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("vocab.txt", "twice"), ("VOCAB.txt", "twice"), ("C:x", "a path"), ("link", "a link"), ("bomb", "grow")],
+)
+def test_a_hostile_entry_of_a_bundle_is_refused_before_anything_is_unpacked(folder, tmp_path, name, part):
+    bundle = weights.export_bundle(folder, tmp_path / "bundle.zip")
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    if name == "link":
+        entry.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr(entry, b"\0" * (80_000_000 if name == "bomb" else 10))
+    with pytest.raises(SetupError, match=part):
+        weights.import_bundle(bundle, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
