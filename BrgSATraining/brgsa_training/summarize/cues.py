@@ -168,7 +168,7 @@ CONDITION = re.compile(
     r"[,;]\sshould\b|"
     r"\bshould\s(?!be\b|not\b|have\b)|^\W*(?:had|were)\s(?:there|an?|any)\b|"
     # a rule for all patients
-    r"^\W*(?:(?:all|most|some|in|for)\s)?(?:patients|persons|people|individuals|smokers|adults|those)\b)[^;,.]*$"
+    r"^\W*(?:(?:all|most|some|in|for)\s)?(?:patients|persons|people|individuals|smokers|adults|those\s(?:with|who))\b)[^;,.]*$"
 )
 CONDITION_AFTER = re.compile(r"^[^;,.]{0,20}\bshould\sit\s(?:develop|occur|appear)")
 CONCERN_AFTER = re.compile(r"^\s(?:was|is)\sthe\s(?:clinical\s)?(?:concern|question|suspicion)\b")
@@ -186,7 +186,7 @@ UNLIKELY_BEFORE = re.compile(
     re.VERBOSE,
 )
 UNLIKELY_AFTER = re.compile(
-    r"""^(?:[^;,.(]{0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least|hardly|scarcely)\s(?:likely|probable|conceivable)
+    r"""^(?:(?:(?!\b(?:but|although|while|whereas)\s(?:the|an?|there)\b)[^;,.(]){0,60}?\b(?:unlikely|improbable|doubtful|(?:less|least|hardly|scarcely)\s(?:likely|probable|conceivable)
         | not\s(?:\w+\s)?(?:likely|probable|suspected|favou?red|thought|expected|supported|
             considered))\b(?!\sto\sbe\s(?:absent|benign))
       | [^;,.(]{0,60}?\b(?:is|are|was|were|be|been|seems?|appears?|considered|thought|felt|deemed|

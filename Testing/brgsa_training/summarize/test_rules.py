@@ -435,3 +435,16 @@ def test_every_evidence_is_a_piece_of_its_report(rules, real_reports):
             assert finding.evidence in text
             assert finding.location in finding.evidence
             assert finding.raw_name in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("Consolidation is seen in the left lower lobe.", Status.PRESENT),
+        ("Consolidation is seen in the left lower lobe. Pneumonia is unlikely.", Status.ABSENT),
+        ("Consolidation of the left lower lobe, not due to pneumonia.", Status.ABSENT),
+        ("Consolidation is seen in the left lower lobe. Pneumonia?", Status.UNCERTAIN),
+    ],
+)
+def test_what_is_implied_yields_to_what_is_said(rules, vocabulary, text, status):
+    assert decide(rules.findings(text), vocabulary)["Pneumonia"] is status
