@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -52,14 +53,14 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A cluster and the variable with its address."""
-    mark = new_mark()
-    environment = os.environ | mark | {"BRGSA_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    """A cluster and the variables that lead a command to it."""
+    mark, word = new_mark(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = os.environ | mark | word | {"BRGSA_CACHE": str(tmp_path_factory.mktemp("cache"))}
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     cluster = Cluster(process, mark)
-    yield cluster, {"RAY_ADDRESS": process.stdout.readline().strip()}
+    yield cluster, word | {"RAY_ADDRESS": process.stdout.readline().strip()}
     cluster.at_work()
     process.communicate()
     cluster.wait_until_gone()
