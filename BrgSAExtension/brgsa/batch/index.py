@@ -132,14 +132,17 @@ def _index_cases(
         _write(held, scorer, old, kept, new)
     elif not result.scans and old:
         raise UsageError(f"{folder}: no scan would be left in the index. Delete the folder instead.")
-    _remove_unfinished(folder / UNFINISHED, new)
+    unchanged = [old.case(known[key]) for key in same]  # a run that was killed at this point left theirs
+    _remove_unfinished(folder / UNFINISHED, [*new, *unchanged])
     return result
 
 
 def _remove_unfinished(folder: Path, done: Sequence[Case]) -> None:
     """Remove the embeddings that are in the index now; those of a run that was cut off wait for its scans."""
-    remove_files(folder, [embedding_path(Path(), case).as_posix() for case in done])
-    if not any((folder / "embeddings").glob("*.npz")):
+    there = {path.relative_to(folder).as_posix() for path in (folder / "embeddings").glob("*.npz")}
+    in_index = {embedding_path(Path(), case).as_posix() for case in done}
+    remove_files(folder, there & in_index)
+    if there <= in_index:
         remove_files(folder, [MANIFEST, "failures.csv", *OWN_FILES])
         with contextlib.suppress(OSError):  # somebody put a file there
             folder.rmdir()

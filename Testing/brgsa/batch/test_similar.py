@@ -286,6 +286,21 @@ def test_a_kill_before_the_first_data_folder_is_there_loses_nothing(scorer, scan
     assert len(ScanIndex.open(index).scans) == 3
 
 
+def test_a_kill_after_the_index_was_written_leaves_nothing_for_ever(scorer, scans, tmp_path, monkeypatch):
+    index = tmp_path / "index"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brgsa.batch.index._remove_unfinished", stop)
+    with pytest.raises(KeyboardInterrupt):
+        index_cases(scorer, find_cases([scans]), index)
+    assert len(ScanIndex.open(index).scans) == 3 and (index / "unfinished").exists()
+    monkeypatch.undo()
+    index_cases(scorer, find_cases([scans]), index)
+    assert not (index / "unfinished").exists()
+
+
 @pytest.mark.slow
 def test_control_c_is_said_in_words_and_code_130(tmp_path, torso_path):
     scans = tmp_path / "scans"
