@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from brgsa.preprocess import PreprocessingPlan
-from brgsa_training.cluster.session import connect
+from brgsa_training.cluster.session import answer, connect, result_of
 from brgsa_training.data.cache import CachedCase
 from brgsa_training.data.preprocess import Failure, Job, PreprocessResult, preprocess, preprocess_scan
 from brgsa_training.data.scan import Scan
@@ -34,9 +34,8 @@ def _spread(jobs: Iterator[Job]) -> Iterator[CachedCase | Failure]:
     shared = ray.put(todo)
 
     def work(row: dict) -> dict:
-        result = preprocess_scan(*ray.get(shared)[int(row["id"])])
-        return {"result": [result]}
+        return answer(lambda: preprocess_scan(*ray.get(shared)[int(row["id"])]))
 
     blocks = max(1, len(todo) // SCANS_PER_BLOCK)
     for row in ray.data.range(len(todo), override_num_blocks=blocks).map(work).iter_rows():
-        yield row["result"][0]
+        yield result_of(row)

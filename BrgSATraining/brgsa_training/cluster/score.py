@@ -13,7 +13,7 @@ from brgsa.batch.score import SCORES, Shard, score_cases
 from brgsa.ct.cases import Case
 from brgsa.files.output_folder import require_output
 from brgsa.scoring import Scorer
-from brgsa_training.cluster.session import connect
+from brgsa_training.cluster.session import answer, connect, result_of
 
 SHARDS_PER_WORKER = 8
 
@@ -56,10 +56,10 @@ def score_on_ray(
 
         def __call__(self, row: dict) -> dict:
             shard = Shard(int(row["id"]) + 1, count)
-            return {"done": score_cases(self.scorer, cases, abnormalities, out, shard=shard, **options).done}
+            return answer(lambda: score_cases(self.scorer, cases, abnormalities, out, shard=shard, **options).done)
 
     shards = ray.data.range(count, override_num_blocks=count)
     scored = shards.map(Worker, concurrency=min(workers, count), num_gpus=gpus_per_worker)
-    done = sum(row["done"] for row in tqdm(scored.iter_rows(), "score", count, unit="shard", disable=None))
+    done = sum(result_of(row) for row in tqdm(scored.iter_rows(), "score", count, unit="shard", disable=None))
     result = score_cases(scorer, cases, abnormalities, out, **(options | {"overwrite": False}))
     return BatchResult(result.scores, result.failures, done + result.done, result.resumed - done)

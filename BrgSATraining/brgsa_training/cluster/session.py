@@ -2,8 +2,10 @@
 
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
-from brgsa.errors import SetupError
+from brgsa.errors import BrgSAError, SetupError
 
 
 def connect():
@@ -26,3 +28,22 @@ def connect():
             raise SetupError(f"no Ray cluster at {address}. Start one, or unset RAY_ADDRESS.") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
+
+
+def answer(work: Callable[[], Any]) -> dict[str, list]:
+    """What a worker sends back: its result, or an error of ours, which Ray would wrap into one of its own."""
+    try:
+        return {"result": [work()], "error": []}
+    except BrgSAError as error:
+        return {"result": [], "error": [error]}
+
+
+def result_of(answer: dict[str, list]) -> Any:
+    """The result in an answer.
+
+    Raises:
+        BrgSAError: the error in it.
+    """
+    for error in answer["error"]:
+        raise error
+    return answer["result"][0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from brgsa.errors import SetupError
+from brgsa.files.output_folder import output_folder
 from brgsa.preprocess import PreprocessingPlan
 from brgsa_training.cli import main
 from brgsa_training.cluster.session import connect
@@ -55,12 +56,19 @@ def test_the_cache_is_that_of_one_machine(scans, tmp_path, local_ray):
 @pytest.mark.slow
 def test_the_scores_are_those_of_one_machine(scans, tmp_path, local_ray, capsys):
     score = importlib.import_module("brgsa.commands.main").main
-    options = ["--abnormalities", "Lung nodule; Pleural effusion", "--precision", "fp32"]
+    options = ["--abnormalities", "Lung nodule; Pleural effusion", "--precision", "fp32", "--force"]
     assert main(["score-on-ray", str(scans), "--out", str(tmp_path / "ray"), "--workers", "2", *options]) == 6
-    assert "5 scored, 0 were done before, 1 failed" in capsys.readouterr().out
+    assert "5 scored, 0 were done before, 0 refused, 1 failed" in capsys.readouterr().out
     assert score(["score", str(scans), "--out", str(tmp_path / "one"), *options]) == 6
     ours, theirs = (list(csv.reader((tmp_path / name / "scores.csv").open())) for name in ("ray", "one"))
     assert ours == theirs and len(ours) == 11
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_one_sentence(scans, tmp_path, local_ray, capsys):
+    with output_folder(tmp_path / "out", "scores"):
+        assert main(["score-on-ray", str(scans), "--out", str(tmp_path / "out")]) == 2
+    assert "is in use: process" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
