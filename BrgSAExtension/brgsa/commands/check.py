@@ -14,7 +14,7 @@ def add_parser(subparsers) -> None:
         description="Check whether scans are fit to be scored. The codes are explained in docs/input-checks.md.",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series, of several")
     add_weights_option(parser, "weights that the scans are meant for: each sees a window of its own")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

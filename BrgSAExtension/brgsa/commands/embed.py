@@ -15,7 +15,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the embeddings and manifest.csv")
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series, of several")
     add_force_option(parser)
     add_scorer_options(parser)
     parser.set_defaults(run=run, output="embeddings")

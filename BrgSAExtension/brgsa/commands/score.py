@@ -60,7 +60,7 @@ def add_parser(subparsers) -> None:
         help="files of the heat maps: NIfTI, DICOM Parametric Map (DICOM input) (default: %(default)s)",
     )
     parser.add_argument("--report", default="", metavar="html,sr", help="write an HTML page, a DICOM SR (DICOM input)")
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series, of several")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="score only part I of N of the cases")
     parser.add_argument("--overwrite", action="store_true", help="score all cases again")
     add_force_option(parser)

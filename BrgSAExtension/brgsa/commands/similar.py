@@ -19,7 +19,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--index", required=True, metavar="INDEX", help="folder that `brgsa index` made")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="number of scans (default: %(default)s)")
     add_force_option(parser)
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series, of several")
     parser.add_argument(
         "--weights", metavar="NAME|DIR", help="where the index's weights are (default: where they were)"
     )

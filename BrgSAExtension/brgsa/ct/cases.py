@@ -13,7 +13,7 @@ from pathlib import Path
 
 from brgsa.ct.dicom_header import is_dicom, read_header
 from brgsa.ct.metaimage import metaimage_data_file
-from brgsa.ct.names import EXTENSIONS, absolute, case_name, safe_name
+from brgsa.ct.names import EXTENSIONS, absolute, case_name, safe_name, series_key
 from brgsa.ct.nrrd import nrrd_data_file
 from brgsa.ct.source import file_format, open_file, unreadable
 from brgsa.errors import InputError, UsageError
@@ -26,11 +26,17 @@ _PHANTOM_PLAN = "plan.json"  # of `brgsa-training phantom generate`, beside the 
 
 @dataclass(frozen=True)
 class Case:
-    """One scan to work on. `name` is unique among its list and safe as a folder name on every system."""
+    """One scan to work on. `name` is unique among its list and safe as a folder name on every system.
+
+    `series` is the number of a DICOM series or a digest of its UID, see `names.series_key`; a UID becomes its digest.
+    """
 
     name: str
     path: Path
     series: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "series", series_key(self.series))
 
     def state(self) -> str | None:
         """A short text that changes when the file, or a file of the folder, does; None where there is none.

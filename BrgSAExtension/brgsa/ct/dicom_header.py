@@ -5,7 +5,7 @@ import math
 import mmap
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,11 @@ _IMPLICIT_SYNTAX = b"1.2.840.10008.1.2\0"
 # Types whose length takes four bytes after two that are reserved.
 _LONG_TYPES = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SHORT_TYPES = set(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+# PS3.3 C.7.3.1.1.1, those that a folder of scans may hold.
+_MODALITIES = set(
+    b"AR AU BI CR CT DOC DX ECG EM EPS ES FID GM HC HD IO IVOCT IVUS KO LS MG MR NM OAM OCT OP OPM OPT OPV OSS OT PLAN "
+    b"PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SC SEG SM SR SRF STAIN TG US VA XA XC".split()
+)
 _ITEM_GROUP = b"\xfe\xff"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
@@ -34,9 +39,9 @@ class Image:
     """The header of one DICOM file, without anything about the patient. Lengths are in mm, positions in LPS."""
 
     path: Path
-    uid: str
+    uid: str = field(repr=False)
     modality: str
-    description: str
+    description: str = field(repr=False)
     number: int
     instance: int
     rows: int
@@ -115,7 +120,7 @@ def read_header(path: Path) -> Image | None:
     return Image(
         path=path,
         uid=text("0020|000e"),
-        modality=text("0008|0060"),
+        modality=_modality(text("0008|0060")),
         description=" ".join(text("0008|103e").split()),
         number=int(_number(text("0020|0011"), 0)),
         instance=int(_number(text("0020|0013"), 0)),
@@ -132,6 +137,11 @@ def read_header(path: Path) -> Image | None:
         intercept=_number(text("0028|1052"), 0.0),
         localizer="LOCALIZER" in text("0008|0008").upper(),
     )
+
+
+def _modality(text: str) -> str:
+    """The modality, if it is one of the standard's: it is shown, and a damaged header may hold anything there."""
+    return text if not text or text.encode() in _MODALITIES else "unknown"
 
 
 def _lengths_fit(content: mmap.mmap) -> bool:

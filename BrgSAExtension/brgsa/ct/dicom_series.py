@@ -17,6 +17,7 @@ from brgsa.ct.dicom_header import (
     placed_frames,
     read_header,
 )
+from brgsa.ct.names import series_key
 from brgsa.ct.source import file_size
 from brgsa.errors import InputError, UsageError
 
@@ -32,9 +33,9 @@ class Series:
     `orientation` is "axial", "coronal", "sagittal" or "unknown"; `localizer` marks scout images.
     """
 
-    uid: str
+    uid: str = field(repr=False)
     modality: str
-    description: str
+    description: str = field(repr=False)
     number: int
     slices: int
     orientation: str
@@ -45,7 +46,7 @@ class Series:
 
     def __str__(self) -> str:
         kind = "localizer" if self.localizer else self.orientation
-        return f"{self.uid} ({self.modality} {self.description!r}, {kind}, {self.slices} slices)"
+        return f"number {self.number} ({self.modality}, {kind}, {self.slices} slices)"
 
 
 def list_series(folder: str | Path) -> list[Series]:
@@ -130,8 +131,8 @@ def choose_series(path: Path, series: str | None) -> tuple[Series, list[str]]:
         image = read_header(path)
         if image is None:
             raise InputError(f"{path}: is not a readable DICOM image; give the folder or a file of a CT series.")
-        if series not in (None, image.uid):
-            raise UsageError(f"{path} belongs to the series {image.uid}, not to {series}; give its folder instead.")
+        if series is not None and not _is(image, series):
+            raise UsageError(f"{path} belongs to another series, number {image.number}; give its folder instead.")
         if image.frames > 1:
             return _series([image]), []
         found, others = _scan(path.parent)
@@ -160,16 +161,23 @@ def _choice_messages(found: list[Series], others: list[Path]) -> list[str]:
     if len(found) > 1:
         rest = "; ".join(str(other) for other in found[1:])
         messages.append(
-            f"the folder holds {len(found)} series; took {found[0]}; the others are {rest}; --series UID chooses"
+            f"the folder holds {len(found)} series; took {found[0]}; the others are {rest}; --series NUMBER chooses"
         )
     if others:
         messages.append(f"{len(others)} DICOM files without a readable image were left out (first: {others[0].name})")
     return messages
 
 
-def _named(folder: Path, found: Iterable[Series], uid: str) -> Series:
-    for candidate in found:
-        if candidate.uid == uid:
-            return candidate
+def _named(folder: Path, found: Iterable[Series], series: str) -> Series:
+    named = [candidate for candidate in found if _is(candidate, series)]
+    if len(named) == 1:
+        return named[0]
     listed = "; ".join(map(str, found))
-    raise UsageError(f"{folder}: there is no series {uid}; choose one of: {listed}")
+    if named:
+        raise UsageError(f"{folder}: {len(named)} series have that number, give the UID of one; there are: {listed}")
+    raise UsageError(f"{folder}: there is no such series; choose one of: {listed}")
+
+
+def _is(one: Series | Image, series: str) -> bool:
+    """Whether a series is meant by a UID, the digest of one, or a number."""
+    return series == one.uid or series_key(series) in (series_key(one.uid), str(one.number))

@@ -1,5 +1,6 @@
 """What a scan is called: by the name of its file or folder, the same in every table."""
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -45,3 +46,13 @@ def safe_name(text: str) -> str:
 def absolute(path: Path) -> Path:
     """The path without "..": links stay, because what they point at may have no name that says its format."""
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def series_key(series: str | None) -> str | None:
+    """What stands for a DICOM series in records, tables and messages: its number, or a digest of its UID.
+
+    A UID leads to the patient in the hospital's archive, so it is not written down. A key stays as it is.
+    """
+    if series is None or series.isdecimal() or re.fullmatch("uid-[0-9a-f]{16}", series):
+        return series
+    return f"uid-{hashlib.sha256(series.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"

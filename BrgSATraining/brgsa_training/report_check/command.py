@@ -43,7 +43,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--prompts", choices=("single", "pair", "ensemble"), default="single", help="as brgsa score")
     parser.add_argument("--score", choices=("final", "direct", "bank"), default="final", help="as brgsa score")
     add_uncertain_option(parser)
-    parser.add_argument("--series", metavar="UID", help="DICOM series to read, where a folder holds several")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series, of several")
     add_force_option(parser)
     add_scorer_options(parser)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brgsa.ct.cases import case_name, safe_name
+from brgsa.ct.names import series_key
 from brgsa.ct.volume import Case, find_cases, read_ct
 from brgsa.errors import InputError
 
@@ -84,8 +85,8 @@ def test_all_slices_of_a_series_are_one_case(tmp_path, save_series):
     save_series(tmp_path / "thorax", [0.0, 1.0], "b", series="1.2.2")
     cases = find_cases(sorted((tmp_path / "thorax").iterdir()))
     assert [(case.path, case.series) for case in cases] == [
-        (tmp_path / "thorax", "1.2.1"),
-        (tmp_path / "thorax", "1.2.2"),
+        (tmp_path / "thorax", series_key("1.2.1")),
+        (tmp_path / "thorax", series_key("1.2.2")),
     ]
     assert len(set(names(cases))) == 2
 
