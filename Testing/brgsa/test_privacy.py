@@ -9,6 +9,8 @@ import pytest
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from worker_talk import Talk, abnormalities
 
+from brgsa.ct.names import series_key
+
 MARK, UID = "ZZMARK", "1.2.3.987654321"
 TEXT_TYPES = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 NEEDED = {"Modality", "ImageType", "PhotometricInterpretation", "SpecificCharacterSet"}
@@ -44,6 +46,29 @@ def require_unmarked(text, where):
 def require_unmarked_files(folder):
     for path in (path for path in folder.rglob("*") if path.is_file()):
         require_unmarked(path.read_bytes().decode("latin-1"), path)
+
+
+def test_no_mark_reaches_what_the_commands_write_or_say(marked, in_process, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRGSA_CACHE", str(tmp_path / "cache"))
+    series, names = ("--series", UID + ".1"), ("--abnormalities", "Emphysema;")
+    out, index = tmp_path / "out", tmp_path / "index"
+    maps = ("--heatmap", "top:1", "--report", "html")
+    for code, *command in (
+        (0, "score", marked, "--out", out, "--force", *series, *names, *maps),
+        (0, "embed", marked, "--out", tmp_path / "embedded", "--force", *series),
+        (0, "index", marked, "--out", index, "--force"),
+        (3, "similar", marked, "--index", index, "--force", "--json"),
+        (3, "check", marked, "--json", *series),
+        (3, "--debug", "score", marked, "--out", tmp_path / "refused", *names),
+        (None, "check", marked, "--series", UID + ".9"),
+        (None, "check", marked / "1.dcm", "--series", UID + ".9"),
+    ):
+        done = in_process(*command)
+        assert code in (None, done.returncode), done.stderr
+        require_unmarked(done.stdout + done.stderr, command)
+    require_unmarked_files(tmp_path)
+    record = json.loads((out / "cases" / "scan" / "scores.json").read_text())
+    assert record["scan"]["series"] == series_key(UID + ".1")
 
 
 def test_no_mark_reaches_a_message_of_the_worker(marked, tmp_path):

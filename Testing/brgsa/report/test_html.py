@@ -36,7 +36,7 @@ def test_every_score_is_in_the_table_highest_first(scored, page):
 def test_what_a_reader_must_know_is_said(scored, page):
     shown = " ".join("".join(page.text).split())
     assert "Model attention, not a segmentation" in shown and "research use only" in shown.lower()
-    assert scored.scores.notice is None or scored.scores.notice in shown
+    assert scored.scores.notice and scored.scores.notice in shown
     for finding in scored.scores.findings:
         assert finding.message in shown
     assert scored.scores.settings["weights_checksum"] in shown and "2025-01-02 03:04 UTC" in shown
