@@ -68,6 +68,8 @@ def registerSampleData():
         category="BrgSA",
         sampleName="BrgSAPhantom",
         thumbnailFileName=os.path.join(icons, "BrgSAPhantom.png"),  # noqa: PTH118
+        uris=[],  # Slicer counts them, also where nothing is downloaded
+        fileNames=[],
         customDownloader=lambda source: BrgSALogic().makePhantom(),
     )
 

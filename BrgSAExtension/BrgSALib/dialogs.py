@@ -37,7 +37,9 @@ class Dialogs:
         tick = qt.QCheckBox(_("I have read the licence and accept it."))
         tick.setChecked(accepted)
         layout.addWidget(tick)
-        buttons = qt.QDialogButtonBox(qt.QDialogButtonBox.Ok | qt.QDialogButtonBox.Cancel)
+        # PythonQt takes flags in a constructor for another argument, here the orientation: a box without buttons.
+        buttons = qt.QDialogButtonBox()
+        buttons.setStandardButtons(qt.QDialogButtonBox.Ok | qt.QDialogButtonBox.Cancel)
         buttons.connect("accepted()", dialog.accept)
         buttons.connect("rejected()", dialog.reject)
         layout.addWidget(buttons)

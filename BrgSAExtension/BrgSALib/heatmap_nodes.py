@@ -6,9 +6,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from .scene import INPUT_REFERENCE, place_under_study
+from .scene import ABNORMALITY_ATTRIBUTE, INPUT_REFERENCE, place_under_study
 
-ABNORMALITY_ATTRIBUTE = "BrgSA.Abnormality"
 MAXIMUM_ATTRIBUTE = "BrgSA.MaximumRAS"
 LOWEST_SHOWN = 0.3  # of the maximum; as in the pictures of the HTML page
 

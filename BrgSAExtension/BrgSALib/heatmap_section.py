@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 from brgsa.worker.protocol import NO_SCAN, NOT_AVAILABLE
 
 from . import scene, views
-from .heatmap_nodes import ABNORMALITY_ATTRIBUTE, heatmap_maximum, is_heatmap, release
+from .heatmap_nodes import heatmap_maximum, is_heatmap, release
 from .request_button import RequestButton
 from .results_table import ResultsTable
 from .session import Done, Failed, Progress, Stop
@@ -42,7 +42,7 @@ class HeatmapSection:
         self._shown = ""  # ID of the map in the views
         self._button = RequestButton(ui.heatmapButton, self._make_selected, say)
         # the other volumes of the scene are no heat maps
-        ui.heatmapSelector.addAttribute("vtkMRMLScalarVolumeNode", ABNORMALITY_ATTRIBUTE)
+        ui.heatmapSelector.addAttribute("vtkMRMLScalarVolumeNode", scene.ABNORMALITY_ATTRIBUTE)
         ui.heatmapCheckBox.connect("toggled(bool)", lambda on: self._show())
         ui.heatmapOpacitySlider.connect("valueChanged(double)", self._on_opacity)
         ui.jumpButton.connect("clicked(bool)", lambda checked=False: self._jump())

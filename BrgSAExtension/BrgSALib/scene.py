@@ -17,6 +17,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from .volume_file import Snapshot, supports
 
+ABNORMALITY_ATTRIBUTE = "BrgSA.Abnormality"  # of a heat map: what it shows
 RESULT_ATTRIBUTE = "BrgSA.Result"
 INPUT_REFERENCE = "BrgSA.InputVolume"
 TABLE_REFERENCE = "BrgSA.ScoreTable"
@@ -33,6 +34,8 @@ def volume_problem(volume: Any) -> str | None:
         return _("This is not a volume. Choose a chest CT volume.")
     if volume.IsA("vtkMRMLLabelMapVolumeNode"):
         return _("This is a label map. Choose the CT that it was drawn on.")
+    if volume.GetAttribute(ABNORMALITY_ATTRIBUTE):
+        return _("This is a heat map. Choose the CT that it was made of.")
     image = volume.GetImageData()
     if image is None or min(image.GetDimensions()) < 1 or image.GetPointData().GetScalars() is None:
         return _("The volume has no voxels. Load it again or choose another.")

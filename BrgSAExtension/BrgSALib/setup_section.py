@@ -13,6 +13,7 @@ from .dialogs import Dialogs
 from .session import SHIPPED, Session
 from .settings import Settings
 
+TYPING_PAUSE_MS = 1000
 _LONG_PATH = 90  # characters; with torch's own folders Windows' limit of 260 is near
 
 
@@ -46,7 +47,13 @@ class SetupSection:
             combo.setCurrentIndex(combo.findText(getattr(settings, name)))
             combo.connect("currentIndexChanged(int)", lambda index, c=combo, n=name: self._remember(n, c.currentText))
         ui.interpreterPathLineEdit.currentPath = settings.interpreter
-        ui.interpreterPathLineEdit.connect("currentPathChanged(QString)", self._on_interpreter)
+        # ctkPathLineEdit says currentPathChanged at every character, but not when it is emptied.
+        ui.interpreterPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._on_interpreter())
+        ui.interpreterPathLineEdit.connect("validInputChanged(bool)", lambda valid: self._on_interpreter())
+        self._typing = qt.QTimer()
+        self._typing.setSingleShot(True)
+        self._typing.setInterval(TYPING_PAUSE_MS)
+        self._typing.connect("timeout()", self._use_interpreter)
         ui.weightsComboBox.connect("activated(int)", self._on_weights)
         for button, slot in (
             (ui.chooseWeightsButton, self._choose),
@@ -212,10 +219,21 @@ class SetupSection:
 
         self._ask("cache/clear", cleared)
 
-    def _on_interpreter(self, path: str) -> None:
-        self._remember("interpreter", path.strip())
+    def _on_interpreter(self) -> None:
+        path = self._ui.interpreterPathLineEdit.currentPath.strip()
+        if path == self._settings.interpreter:
+            return
+        self._remember("interpreter", path)
         self.refresh_packages()
-        self._session().client.close()  # the next request starts the other Python
+        self._typing.start()
+
+    def _use_interpreter(self) -> None:
+        """End the worker when typing has ended and it has nothing to do; the next request starts the other Python."""
+        client = self._session().client
+        if client.busy:
+            self._typing.start()
+        else:
+            client.close()
 
     def _remember(self, name: str, value: str) -> None:
         setattr(self._settings, name, value)

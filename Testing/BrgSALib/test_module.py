@@ -120,7 +120,14 @@ def test_reload_brings_the_whole_library_anew(phantom):
 
 def test_sample_data_are_offered_with_checksum_and_without_network(empty_scene, monkeypatch):
     offered = []
-    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **values: offered.append(values))
+
+    def register(category, sampleName, uris=None, fileNames=None, nodeNames=None, checksums=None, **values):
+        """As the real SampleDataSource, which counts what it is given."""
+        for given in (uris, fileNames):
+            assert isinstance(given, str) or len(given) == 0
+        offered.append(values | {"uris": uris, "checksums": checksums})
+
+    logic = types.SimpleNamespace(registerCustomSampleDataSource=register)
     monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
     BrgSA.registerSampleData()
     chest, phantom = offered

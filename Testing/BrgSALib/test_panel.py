@@ -1,5 +1,6 @@
 """The panel, driven as a user drives it, on the stand-in with a worker process of its own."""
 
+import ast
 import os
 import resource
 import shutil
@@ -402,6 +403,50 @@ def test_a_python_that_is_not_there_is_named(phantom, host):
     host.ui.interpreterPathLineEdit.currentPath = "/nowhere/python"
     host.score()
     assert "/nowhere/python: no such Python" in host.status
+
+
+def test_the_python_can_be_emptied_again_and_typing_does_not_stop_the_worker(phantom, host, tmp_path):
+    host.score()
+    worker = host.logic._session.client.process_id
+    for end in range(1, 9):
+        host.ui.interpreterPathLineEdit.currentPath = "/no/such/python"[:end]
+    assert host.logic._session.client.process_id == worker and host.logic.settings.interpreter == "/no/such"[:8]
+    host.ui.interpreterPathLineEdit.currentPath = ""
+    assert host.logic.settings.interpreter == ""
+
+
+def test_a_heat_map_is_no_scan(phantom, host):
+    phantom.SetAttribute("BrgSA.Abnormality", "Lung nodule")
+    host.panel.refresh()
+    assert "This is a heat map" in host.ui.inputLabel.text and not host.ui.scoreButton.enabled
+
+
+def test_the_licence_dialog_has_buttons_that_accept_and_decline(host, monkeypatch):
+    from BrgSALib.dialogs import Dialogs
+
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)
+
+    def answer(button, tick):
+        def press():
+            (dialog,) = (each for each in qt.QtWidgets.QApplication.topLevelWidgets() if isinstance(each, qt.QDialog))
+            dialog.findChild(qt.QCheckBox).setChecked(tick)
+            dialog.findChild(qt.QDialogButtonBox).button(button).click()
+
+        qt.QTimer.singleShot(0, press)
+        return Dialogs().accept_licence("weights", "the licence", False)
+
+    assert answer(qt.QDialogButtonBox.Ok, True) is True
+    assert answer(qt.QDialogButtonBox.Ok, False) is False
+    assert answer(qt.QDialogButtonBox.Cancel, True) is False
+
+
+def test_no_flags_are_given_to_a_constructor():
+    """PythonQt passes them as a number, for which it may choose another constructor."""
+    for path in (module_host.EXTENSION / "BrgSALib").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr[:1] in "QcC":
+                flags = [each for each in call.args if isinstance(each, ast.BinOp) and isinstance(each.op, ast.BitOr)]
+                assert not flags, f"{path.name}, line {call.lineno}"
 
 
 @pytest.fixture

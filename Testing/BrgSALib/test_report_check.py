@@ -342,5 +342,5 @@ def test_both_layouts_of_the_folders_start_the_command(tmp_path, monkeypatch):
     (tmp_path / "brgsa_training" / "__main__.py").touch()
     monkeypatch.setattr(launch, "TRAINING_FOLDERS", (tmp_path, *launch.TRAINING_FOLDERS))
     installed = launch.report_check_launch(["a.json"], sys.executable, {"PYTHONPATH": "/slicer"})
-    assert installed.folder == str(tmp_path) and "/slicer" not in installed.environment["PYTHONPATH"]
+    assert installed.folder == str(tmp_path) and "/slicer" not in installed.environment["PYTHONPATH"].split(":")
     assert installed.args[1:] == ("-m", "brgsa_training", "check-report", "a.json")

@@ -136,10 +136,10 @@ def _remove_left_parts(folder: Path) -> None:
             if PART.fullmatch(entry.name) and not entry.is_symlink():
                 if os.name != "nt" and not _lock(Path(entry.path), lock, wait=False):
                     continue
-                if entry.is_dir():
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
+                if not entry.is_dir():
                     Path(entry.path).unlink()  # Windows refuses where another process has it open
+                elif os.name != "nt":  # where nothing says whether another process is writing it
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _lock(path: Path, lock: contextlib.ExitStack, wait: bool) -> bool:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MARK = ".brgsa.json"
 LOCK = ".lock"
-_HOLDER = ".holder.lock"
+_HOLDER = ".holder.lock"  # of the lock LOCK; that of a part has the part behind it
 _SECONDS_OF_A_LOOK = 5  # others may be looking at the same moment
 OWN_FILES = (MARK, LOCK, _HOLDER)
 _SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in every folder that is looked at
@@ -89,7 +89,7 @@ def output_folder(folder: str | os.PathLike, kind: str, part: str = "") -> Itera
             raise
         finally:
             with contextlib.suppress(OSError):
-                (path / _HOLDER).unlink(missing_ok=True)
+                (path / f"{_HOLDER}{part}").unlink(missing_ok=True)
 
 
 def _hold_all(path: Path, kind: str, part: str, locks: contextlib.ExitStack) -> None:
@@ -102,7 +102,7 @@ def _hold_all(path: Path, kind: str, part: str, locks: contextlib.ExitStack) -> 
             with contextlib.ExitStack() as look:
                 _hold(path, name, kind, look, timeout=_SECONDS_OF_A_LOOK)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json(path / _HOLDER, {"process": os.getpid(), "host": socket.gethostname(), "since": now})
+        write_json(path / f"{_HOLDER}{part}", {"process": os.getpid(), "host": socket.gethostname(), "since": now})
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -183,9 +183,7 @@ def _require_ours(path: Path, kind: str) -> None:
 
 def _holds_nothing(path: Path) -> bool:
     names = (entry.name for entry in path.iterdir())
-    return all(
-        name in _SYSTEM_FILES or name.startswith(LOCK) or name == _HOLDER or PART.fullmatch(name) for name in names
-    )
+    return all(name in _SYSTEM_FILES or name.startswith((LOCK, _HOLDER)) or PART.fullmatch(name) for name in names)
 
 
 def _mark(path: Path) -> dict:
@@ -212,7 +210,8 @@ def _hold(path: Path, name: str, kind: str, locks: contextlib.ExitStack, timeout
         locks.enter_context(FileLock(path / name, timeout=timeout, thread_local=False))
     except Timeout as error:
         raise UsageError(
-            f"{path} is in use: {_holder(path)} writes {kind} there. Wait for it, or choose another folder."
+            f"{path} is in use: {_holder(path, name.removeprefix(LOCK))} writes {kind} there. "
+            "Wait for it, or choose another folder."
         ) from error
     except NotImplementedError:
         log.warning("%s cannot be locked: let no other process work there.", path)
@@ -222,9 +221,9 @@ def _hold(path: Path, name: str, kind: str, locks: contextlib.ExitStack, timeout
         log.warning("%s cannot be locked (%s): let no other process work there.", path, error.strerror)
 
 
-def _holder(path: Path) -> str:
+def _holder(path: Path, part: str) -> str:
     try:
-        content = json.loads((path / _HOLDER).read_text(encoding="utf-8"))
+        content = json.loads((path / f"{_HOLDER}{part}").read_text(encoding="utf-8"))
         return f"process {content['process']} on {content['host']}, since {content['since']},"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from brgsa.errors import InputError
 from brgsa.files import atomic_open
+from brgsa.files.output_folder import require_new_file
 from brgsa_training.summarize.ledger import Answer, Ledger
 from brgsa_training.summarize.openai_client import Settings, read_completion
 from brgsa_training.summarize.prompt import RESPONSE_FORMATS, AnswerError, Prompt, parse_answer
@@ -51,6 +52,7 @@ def export_batch(
             length = len(line.encode())
             if file is None or size + length > most_bytes or count == MOST_REQUESTS:
                 name = path if not written else path.with_stem(f"{path.stem}-{len(written) + 1}")
+                require_new_file(name)
                 file, size, count = stack.enter_context(atomic_open(name)), 0, 0
                 written.append(name)
             file.write(line)

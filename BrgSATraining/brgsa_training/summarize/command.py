@@ -328,6 +328,8 @@ def _vocabulary_check(arguments: argparse.Namespace) -> None:
     from brgsa_training.summarize.vocabulary import load_vocabulary
     from brgsa_training.summarize.vocabulary_check import catches, catches_text, own_names_missed, write_catches
 
+    if arguments.out:
+        require_new_file(arguments.out)
     vocabulary = load_vocabulary(arguments.vocabulary)
     names = vocabulary.label_set(arguments.labels)
     print(f"{vocabulary.name}: {len(vocabulary.names)} abnormalities; label sets: {', '.join(vocabulary.label_sets)}")

@@ -126,3 +126,18 @@ def test_what_a_killed_process_left_half_written_is_removed_and_what_is_being_wr
     write_json(out / "a.json", 1)
     assert not half.exists() and not (out / "target").exists()
     assert all(path.read_text() == "mine" for path in foreign) and (out / ".brgsa-abcdefgh.part").is_symlink()
+
+
+def test_windows_leaves_folders_because_nothing_says_whether_one_is_being_written(tmp_path, monkeypatch):
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    folder = tmp_path / ".brgsa-abcdefgh.part"
+    folder.mkdir()
+    (folder / "inside").touch()
+    monkeypatch.setattr(files, "os", Windows())
+    files._remove_left_parts(tmp_path)
+    assert (folder / "inside").exists()

@@ -80,6 +80,14 @@ def test_a_second_process_is_refused_by_a_sentence_that_names_the_first(tmp_path
     assert (tmp_path / "out" / MARK).exists()
 
 
+def test_a_part_that_ends_leaves_the_names_of_the_others(tmp_path, hold):
+    process = hold(".1-of-2")
+    with output_folder(tmp_path / "out", "scores", ".2-of-2"):
+        pass
+    with pytest.raises(UsageError, match=f"process {process.pid} "), output_folder(tmp_path / "out", "scores"):
+        pass
+
+
 def test_a_process_that_was_killed_holds_nothing(tmp_path, hold):
     process = hold()
     process.kill()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from brgsa.errors import InputError
+from brgsa.errors import InputError, UsageError
 from brgsa_training.summarize.batchfile import export_batch, import_batch
 from brgsa_training.summarize.ledger import Ledger
 from brgsa_training.summarize.openai_client import Settings
@@ -34,6 +34,14 @@ def test_requests_are_those_of_the_api_and_split_by_size(tmp_path, prompt):
     assert {(request["method"], request["url"]) for request in requests} == {("POST", "/v1/chat/completions")}
     assert requests[0]["body"]["model"] == "gpt-4o"
     assert "Report 0." in requests[0]["body"]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("name", ["b.jsonl", "b-2.jsonl"])
+def test_no_file_is_written_over_by_requests(tmp_path, prompt, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"{name} exists"):
+        export_batch(tmp_path / "b.jsonl", REPORTS, prompt, SETTINGS, most_bytes=25_000)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
 
 
 def test_answers_are_checked_and_kept_in_any_order(tmp_path, prompt):

@@ -49,6 +49,8 @@ def test_a_small_file_extends_a_vocabulary_of_this_package(tmp_path, run, write_
     code, out, err = run(*check)
     assert code == 0 and "zebra sign (2)" in out and "3 reports; mentioned in none: none" in out, err
     assert "Zebra sign,1,1,0,0,zebra sign,A zebra sign is seen." in (tmp_path / "c.csv").read_text("utf-8")
+    code, _, err = run(*check)
+    assert code == 2 and "c.csv exists. Choose another name" in err
 
     entry["rules"][0]["hints"] = ["zebras"]
     hidden, broken = tmp_path / "hidden.json", tmp_path / "broken.json"

@@ -53,7 +53,10 @@ class ctkCollapsibleButton(qt.QWidget):
 
 @qt.stand_in
 class ctkPathLineEdit(qt.QWidget):
+    """Says `currentPathChanged` at every character, but not when it is emptied: then only `validInputChanged`."""
+
     currentPathChanged = qt.Signal(str)
+    validInputChanged = qt.Signal(bool)
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -64,7 +67,12 @@ class ctkPathLineEdit(qt.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._edit)
         layout.addWidget(button)
-        self._edit.textChanged.connect(self.currentPathChanged)
+        self._edit.textChanged.connect(self._changed)
+
+    def _changed(self, text):
+        self.validInputChanged.emit(bool(text))
+        if text:
+            self.currentPathChanged.emit(text)
 
     def _get(self):
         return self._edit.text

@@ -115,6 +115,17 @@ for _name in _STRICT:
     globals()[_name] = stand_in(type(_name, (_base,), {"__setattr__": _strict(_base), "wraps_cpp": True}))
 
 
+_box = QDialogButtonBox  # noqa: F821 (made above)
+
+
+@stand_in
+class QDialogButtonBox(_box):
+    """As in PythonQt, where flags are a number, which a constructor takes for the orientation: no buttons."""
+
+    def __init__(self, *args):
+        super().__init__(*(each for each in args if isinstance(each, QtWidgets.QWidget)))
+
+
 class QUiLoader(QtUiTools.QUiLoader):
     """Makes the classes above instead of plain PySide6 ones."""
 

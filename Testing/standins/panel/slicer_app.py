@@ -5,6 +5,7 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+from xml.etree import ElementTree
 
 import ctk  # noqa: F401 (registers its widgets for .ui files)
 import qt
@@ -143,6 +144,13 @@ class App:
         return qt.QProcessEnvironment.systemEnvironment()
 
 
+def scene_receivers():
+    """The widgets that the .ui file connects with the signal mrmlSceneChanged."""
+    file = Path(__file__).resolve().parents[3] / "BrgSAExtension" / "Resources" / "UI" / "BrgSA.ui"
+    connections = ElementTree.parse(file).iter("connection")
+    return {each.findtext("receiver") for each in connections if "mrmlSceneChanged" in each.findtext("signal")}
+
+
 @qt.stand_in
 class qMRMLWidget(qt.QWidget):
     mrmlSceneChanged = qt.Signal(object)
@@ -153,9 +161,10 @@ class qMRMLWidget(qt.QWidget):
         self.isEntered = True
 
     def setMRMLScene(self, scene):
+        """Hand the scene to those children that a connection of the .ui file names, and to no others."""
         self._scene = scene
         for child in self.findChildren(qt.QWidget):
-            if hasattr(child, "setMRMLScene"):
+            if child.objectName in scene_receivers() and hasattr(child, "setMRMLScene"):
                 child.setMRMLScene(scene)
         self.mrmlSceneChanged.emit(scene)
 
