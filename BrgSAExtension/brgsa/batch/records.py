@@ -15,9 +15,9 @@ def record_path(out: Path, case: Case) -> Path:
     return out / "cases" / case.name / "scores.json"
 
 
-def read_records(out: Path) -> dict[str, dict[str, Any]]:
-    """The records of earlier runs, by case name; a damaged one counts as not done."""
-    records = {}
+def read_records(out: Path) -> tuple[dict[str, dict[str, Any]], list[Path]]:
+    """The records of earlier runs, by case name, and those that are damaged, which count as not done."""
+    records, damaged = {}, []
     for path in sorted(out.glob("cases/*/scores.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -25,9 +25,10 @@ def read_records(out: Path) -> dict[str, dict[str, Any]]:
             record["settings_digest"] + "", Path(scan["path"]), scan["series"], scan["fingerprint"]
             score_rows(record), has_error(record["findings"]), FORCED in record["flags"], {**record["settings"]}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        records[path.parent.name] = record
-    return records
+            damaged.append(path)
+        else:
+            records[path.parent.name] = record
+    return records, damaged
 
 
 def with_free_names(cases: Sequence[Case], there: Mapping[str, dict]) -> list[Case]:

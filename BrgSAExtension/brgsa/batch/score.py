@@ -30,7 +30,7 @@ from brgsa.batch.records import (
     with_free_names,
 )
 from brgsa.ct.cases import Case, absolute
-from brgsa.errors import FORCED, UsageError
+from brgsa.errors import FORCED, InputError, UsageError
 from brgsa.files import write_csv, write_json
 from brgsa.files.output_folder import output_folder
 from brgsa.scoring import Progress, Scorer, settings_digest
@@ -117,7 +117,7 @@ def _score_cases(
     files = files or CaseFiles()
     settings = scorer.settings(abnormalities, prompts, kind)
     digest = settings_digest(settings, abnormalities)
-    there = read_records(out)
+    there, damaged = read_records(out)
     cases = shard.of(with_free_names(cases, there))
     require_same_settings(out, there, settings, digest, {case.name for case in cases} if overwrite else set())
     earlier = {} if overwrite else unchanged(there, cases)
@@ -128,7 +128,13 @@ def _score_cases(
         for name, row in earlier.items()
         if files.are_in(row, out / "cases" / name) and (FORCED in row["flags"] or not has_error(row["findings"]))
     }
-    results, failures, started = dict(known), [], time.time()
+    results, started = dict(known), time.time()
+    # Rows of an earlier run that cannot be had any more are not left out without a word.
+    failures = [
+        Failure(path.parent.name, str(path), InputError.exit_code, f"{path}: is damaged; score its scan again.")
+        for path in damaged
+        if not shard.suffix and path.parent.name not in {case.name for case in cases}
+    ]
     written = time.monotonic()
 
     def score(case: Case, on_progress: Progress) -> None:

@@ -215,6 +215,21 @@ def test_a_failure_of_an_earlier_run_is_gone_from_the_table_when_the_scan_was_sc
     assert rows(out / "failures.csv") == [] and len(rows(out / "scores.csv")) == 6
 
 
+def test_a_record_of_an_earlier_run_that_was_damaged_is_a_failure_and_not_left_out_silently(
+    scorer, torso_paths, tmp_path
+):
+    out = tmp_path / "out"
+    score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
+    (out / "cases" / "case0" / "scores.json").write_text("{")
+    result = score_cases(scorer, find_cases(torso_paths[1:]), TWO, out)
+    (row,) = rows(out / "failures.csv")
+    assert row["case"] == "case0" and "is damaged; score its scan again" in row["reason"]
+    with pytest.raises(CasesFailedError):
+        result.raise_failures()
+    score_cases(scorer, find_cases(torso_paths[:1]), TWO, out)
+    assert rows(out / "failures.csv") == [] and len(rows(out / "scores.csv")) == 6
+
+
 def test_other_settings_are_refused_by_name_and_change_nothing(scorer, torso_paths, tmp_path):
     out, cases = tmp_path / "out", find_cases(torso_paths)
     score_cases(scorer, cases[:1], TWO, out)
