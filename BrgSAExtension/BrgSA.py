@@ -121,6 +121,7 @@ class BrgSAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         slicer.app.connect("aboutToQuit()", self.logic.close)
         self.initializeParameterNode()
@@ -154,16 +155,22 @@ class BrgSAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        self.panel.on_node_added(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
         self.panel.on_node_removed(node)
 
     def initializeParameterNode(self):
-        """Take the scene's parameter node, and its first volume where none was chosen yet."""
+        """Take the scene's parameter node, and its first scan where none was chosen yet."""
+        from BrgSALib.heatmap_nodes import is_heatmap
+
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if volume:
-                self._parameterNode.inputVolume = volume
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            if scans := [volume for volume in volumes if not is_heatmap(volume)]:
+                self._parameterNode.inputVolume = scans[0]
 
     def setParameterNode(self, parameterNode):
         """Observe another parameter node, or none."""

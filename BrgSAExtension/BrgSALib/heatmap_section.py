@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from brgsa.worker.protocol import NO_SCAN, NOT_AVAILABLE
@@ -54,6 +55,7 @@ class HeatmapSection:
 
     def refresh(self) -> None:
         """Follow the parameters: another map was chosen, or the one that was shown is gone."""
+        self._keep_out_of_scans()
         heat = self._heat()
         for widget in (self._ui.heatmapCheckBox, self._ui.heatmapOpacitySlider):
             widget.enabled = heat is not None
@@ -93,11 +95,22 @@ class HeatmapSection:
         self._button.run(send, made, failed)
         self.refresh()
 
+    def on_node_added(self, node: Any) -> None:
+        """Do not offer a map as a scan."""
+        if is_heatmap(node):
+            self._keep_out_of_scans()
+
     def on_node_removed(self, node: Any) -> None:
         """Give the memory of a map back that the user deleted."""
         if is_heatmap(node):
             release(node)
             self.refresh()
+
+    def _keep_out_of_scans(self) -> None:
+        # A selector can only ask for an attribute, not for its absence; unasked it takes the next node for one deleted.
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        hidden = [node.GetID() for node in nodes if is_heatmap(node)]
+        self._ui.inputVolumeSelector.sortFilterProxyModel().hiddenNodeIDs = hidden
 
     def _make_selected(self) -> None:
         if name := self._results.selected():

@@ -211,6 +211,10 @@ class Panel:
         except (ValueError, RuntimeError) as error:
             failed("input", str(error), {})
 
+    def on_node_added(self, added: Any) -> None:
+        """Keep a new heat map out of the list of scans."""
+        self._heatmaps.on_node_added(added)
+
     def on_node_removed(self, removed: Any) -> None:
         """Stop when the scan that is being scored leaves the scene; give the memory of a heat map back."""
         self._heatmaps.on_node_removed(removed)

@@ -55,6 +55,19 @@ def test_maps_of_several_abnormalities_are_kept_and_one_made_again_gets_the_new_
     assert slicer.util.arrayFromVolume(first).max() == 1 and maps() == [first, second]
 
 
+def test_a_heat_map_is_never_offered_or_taken_as_the_scan(phantom, host, map_file):
+    heat = heatmap_nodes.load_heatmap(map_file, phantom, "Emphysema", None)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "another scan")
+    selector = host.ui.inputVolumeSelector
+    assert [selector.itemText(n) for n in range(1, selector.count)] == [phantom.GetName(), other.GetName()]
+    slicer.mrmlScene.RemoveNode(phantom)
+    assert host.parameters.inputVolume is other
+    slicer.mrmlScene.RemoveNode(other)
+    host.widget.initializeParameterNode()
+    assert host.parameters.inputVolume is None and maps() == [heat]
+    assert host.ui.heatmapSelector.count == 2, "the list of heat maps has it beside its None"
+
+
 def test_a_file_that_cannot_be_read_adds_nothing(phantom, tmp_path):
     with pytest.raises(ValueError, match="Emphysema cannot be read"):
         heatmap_nodes.load_heatmap(str(tmp_path / "none.nrrd"), phantom, "Emphysema", None)

@@ -418,7 +418,9 @@ def test_the_python_can_be_emptied_again_and_typing_does_not_stop_the_worker(pha
 def test_a_heat_map_is_no_scan(phantom, host):
     phantom.SetAttribute("BrgSA.Abnormality", "Lung nodule")
     host.panel.refresh()
-    assert "This is a heat map" in host.ui.inputLabel.text and not host.ui.scoreButton.enabled
+    assert host.parameters.inputVolume is None and not host.ui.scoreButton.enabled
+    with pytest.raises(ValueError, match="This is a heat map"):
+        host.logic.process(phantom, "Emphysema")
 
 
 def test_the_licence_dialog_has_buttons_that_accept_and_decline(host, monkeypatch):

@@ -172,21 +172,43 @@ class qMRMLWidget(qt.QWidget):
         return self._scene
 
 
+class NodeFilter:
+    """The part of qMRMLSortFilterProxyModel that hides nodes by ID."""
+
+    def __init__(self, selector):
+        self._selector, self._hidden = selector, []
+
+    @property
+    def hiddenNodeIDs(self):
+        return self._hidden
+
+    @hiddenNodeIDs.setter
+    def hiddenNodeIDs(self, ids):
+        if list(ids) != self._hidden:
+            self._hidden = list(ids)
+            if self._selector._scene:
+                self._selector._refresh()
+
+
 @qt.stand_in
 class qMRMLNodeComboBox(qt.QComboBox):
-    """Lists the scene's nodes of the classes in its property `nodeTypes`."""
+    """Lists the scene's nodes of the classes in its property `nodeTypes`; takes the next when its own is deleted."""
 
     currentNodeChanged = qt.Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
         self._scene, self._ids, self._attributes = None, [], []
+        self._model = NodeFilter(self)
         self.currentIndexChanged.connect(lambda index: self.currentNodeChanged.emit(self.currentNode()))
 
     def addAttribute(self, kind, name):
         self._attributes.append(name)
         if self._scene:
             self._refresh()
+
+    def sortFilterProxyModel(self):
+        return self._model
 
     def setMRMLScene(self, scene):
         self._scene = scene
@@ -201,6 +223,8 @@ class qMRMLNodeComboBox(qt.QComboBox):
         # without showChildNodeTypes only the very classes named
         nodes = [n for n in nodes if n.GetClassName() in kinds and not n.GetHideFromEditors()]
         nodes = [n for n in nodes if all(n.GetAttribute(name) is not None for name in self._attributes)]
+        nodes = [n for n in nodes if n.GetID() not in self._model.hiddenNodeIDs]
+        place = qt.QComboBox.currentIndex.fget(self)
         self.blockSignals(True)
         self.clear()
         self._ids = [""] if self.property("noneEnabled") else []
@@ -209,7 +233,11 @@ class qMRMLNodeComboBox(qt.QComboBox):
         for node in nodes:
             self.addItem(node.GetName())
             self._ids.append(node.GetID())
-        self.setCurrentIndex(self._ids.index(current) if current in self._ids else (0 if self._ids else -1))
+        if current in self._ids:
+            place = self._ids.index(current)
+        elif not current:
+            place = 0
+        self.setCurrentIndex(min(place, len(self._ids) - 1))
         self.blockSignals(False)
         if self.currentNodeID != current:
             self.currentNodeChanged.emit(self.currentNode())
