@@ -312,7 +312,7 @@ def test_control_c_is_said_in_words_and_code_130(tmp_path, torso_path):
     wait(lambda: list(tmp_path.glob("index/unfinished/embeddings/*.npz")) or process.poll() is not None)
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LONGEST_WAIT)
-    assert process.returncode == 130 and "run the command again to go on" in err and "Traceback" not in err
+    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert len(ScanIndex.open(tmp_path / "index")) == 60
 
